@@ -1,0 +1,65 @@
+"""User errors: one clear message on screen and a non-zero exit status, never a traceback."""
+
+import difflib
+import os
+import sys
+
+from absl import app
+
+
+class UserError(ValueError):
+    """Something the user can put right.
+
+    The message names the file, line, flag or variable at fault and the remedy. `run` prints it
+    without a traceback and exits with status 1.
+    """
+
+
+def nearest(name, known):
+    """Returns ' Did you mean "x"?' for the known name most like `name`, else ''."""
+    matches = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
+    return ' Did you mean "%s"?' % matches[0] if matches else ""
+
+
+def run(main, translate=None):
+    """Parses the flags and runs `main(argv)`; unknown flags, stray arguments and user errors exit.
+
+    Args:
+        main: function of one argument, the list of arguments left after the flags.
+        translate: optional function that turns an exception into a UserError, or returns None
+            where the exception is a defect of the program and deserves its traceback.
+    """
+    def guarded(argv):
+        try:
+            if len(argv) > 1:
+                raise UserError("unexpected argument %r: every setting is given as --name=value"
+                                % argv[1])
+            return main(argv)
+        except KeyboardInterrupt:
+            _exit("interrupted; give the same command again to go on", 130)
+        except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        except Exception as error:  # noqa: BLE001 - everything unexpected is raised again
+            known = _as_user_error(error) or (translate and translate(error))
+            if known is None:
+                raise
+            _exit(str(known), 1)
+
+    app.run(guarded)
+
+
+def _as_user_error(error):
+    """Returns the UserError for errors that any script can meet, or None."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OSError) and error.strerror:
+        return UserError("%s: %s" % (error.filename or "file system", error.strerror))
+    return None
+
+
+def _exit(message, status):
+    sys.stdout.flush()
+    sys.stderr.write("ERROR: %s\n" % message)
+    sys.stderr.flush()
+    sys.exit(status)

@@ -1,0 +1,247 @@
+"""Reading and writing files: checked, atomic, line numbers in every complaint; local or gs://.
+
+Imports TensorFlow only when a path is remote (`gs://bucket/...`).
+"""
+
+import contextlib
+import glob as local_glob
+import hashlib
+import io
+import json
+import os
+
+from errors import UserError
+
+
+# ---------------------------------------------------------------------------------------------
+# Paths: the local file system, or TensorFlow's for anything with a scheme
+# ---------------------------------------------------------------------------------------------
+
+def is_remote(path):
+    return "://" in path
+
+
+def _gfile():
+    import tensorflow.compat.v1 as tf
+    return tf.io.gfile
+
+
+def open_binary(path, mode="rb"):
+    return _gfile().GFile(path, mode) if is_remote(path) else io.open(path, mode)
+
+
+def exists(path):
+    return _gfile().exists(path) if is_remote(path) else os.path.exists(path)
+
+
+def is_dir(path):
+    return _gfile().isdir(path) if is_remote(path) else os.path.isdir(path)
+
+
+def size(path):
+    return _gfile().stat(path).length if is_remote(path) else os.path.getsize(path)
+
+
+def list_dir(path):
+    names = _gfile().listdir(path) if is_remote(path) else os.listdir(path)
+    return sorted(name.rstrip("/") for name in names)
+
+
+def glob(pattern):
+    return sorted(_gfile().glob(pattern) if is_remote(pattern) else local_glob.glob(pattern))
+
+
+def move(source, target):
+    """Moves a finished file into place, over an older one of the same name."""
+    if is_remote(target):
+        _gfile().rename(source, target, overwrite=True)
+    else:
+        os.replace(source, target)
+
+
+def remove(path):
+    """Removes one of our own temporary files."""
+    _gfile().remove(path) if is_remote(path) else os.remove(path)
+
+
+def make_dir(path, flag):
+    """Creates the folder `path` if need be and checks that files can be written there.
+
+    Raises:
+        UserError: names `flag` when the folder cannot be made or written to.
+    """
+    if not path:
+        raise UserError("--%s is empty: name a folder to write to" % flag)
+    try:
+        if is_remote(path):
+            _gfile().makedirs(path)
+            return
+        os.makedirs(path, exist_ok=True)
+        probe = os.path.join(path, ".write-test-%d" % os.getpid())
+        with io.open(probe, "wb"):
+            pass
+        os.remove(probe)
+    except OSError as error:
+        raise UserError("--%s=%s cannot be written to: %s"
+                        % (flag, path, error.strerror)) from error
+
+
+def require_file(path, flag):
+    """Raises UserError unless `path`, the value of `flag`, is a readable file that is not empty."""
+    if not path:
+        raise UserError("--%s is missing: name a file" % flag)
+    if is_dir(path):
+        raise UserError("--%s=%s is a folder, not a file" % (flag, path))
+    if not exists(path):
+        raise UserError("--%s=%s does not exist" % (flag, path))
+    if size(path) == 0:
+        raise UserError("--%s=%s is empty" % (flag, path))
+    try:
+        with open_binary(path) as stream:
+            stream.read(1)
+    except OSError as error:
+        raise UserError("--%s=%s cannot be read: %s" % (flag, path, error.strerror)) from error
+
+
+def expand(patterns, flag):
+    """Turns a comma list of names and globs into the list of files it matches, in order.
+
+    Raises:
+        UserError: a pattern matches nothing, or a match is a folder or empty.
+    """
+    found = []
+    for pattern in (part.strip() for part in patterns.split(",")):
+        if not pattern:
+            continue
+        matches = [pattern] if exists(pattern) else glob(pattern)
+        if not matches:
+            raise UserError("--%s: no file matches %s" % (flag, pattern))
+        for match in matches:
+            require_file(match, flag)
+            if match not in found:
+                found.append(match)
+    if not found:
+        raise UserError("--%s is missing: name a file, a comma list of files or a glob" % flag)
+    return found
+
+
+# ---------------------------------------------------------------------------------------------
+# Writing: to a temporary name first, moved into place when complete
+# ---------------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """Yields a temporary name beside `path`; the finished file is moved to `path` on success.
+
+    On an exception the temporary file is removed and an older `path` stays as it was.
+    """
+    folder, name = os.path.split(path)
+    # Hidden and without the word "tfrecord": no glob of the user's picks up a half-written file.
+    temporary = os.path.join(
+        folder, ".tmp-%d-%s" % (os.getpid(), name.replace("tfrecord", "records")))
+    try:
+        yield temporary
+        move(temporary, path)
+    finally:
+        if exists(temporary):
+            remove(temporary)
+
+
+@contextlib.contextmanager
+def atomic_write(path):
+    """Yields a binary stream whose content appears at `path` when the block ends without error."""
+    with atomic_path(path) as temporary:
+        with open_binary(temporary, "wb") as stream:
+            yield stream
+            stream.flush()
+            if not is_remote(path):
+                os.fsync(stream.fileno())
+
+
+def write_text(path, text):
+    with atomic_write(path) as stream:
+        stream.write(text.encode("utf-8"))
+
+
+def write_json(path, value):
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, sort_keys=False) + "\n")
+
+
+def copy(source, target):
+    """Copies a small file (configuration, vocabulary) atomically."""
+    with open_binary(source) as stream:
+        content = stream.read()
+    with atomic_write(target) as stream:
+        stream.write(content)
+
+
+# ---------------------------------------------------------------------------------------------
+# Reading text: UTF-8, lines end in \n only (texts contain U+2028 and U+0085)
+# ---------------------------------------------------------------------------------------------
+
+def read_lines(path):
+    """Yields (line number from 1, text) without line ends; a byte order mark is dropped.
+
+    Raises:
+        UserError: a line is not UTF-8; the message names file, line and the likely encoding.
+    """
+    with open_binary(path) as stream:
+        for number, raw in enumerate(stream, start=1):
+            try:
+                line = raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    "%s line %d is not UTF-8 (byte %d: %s)%s; convert the file first, for "
+                    "example: iconv -f GB18030 -t UTF-8" % (
+                        path, number, error.start + 1, error.reason, _guess_encoding(raw))
+                ) from error
+            if number == 1 and line.startswith("\ufeff"):
+                line = line[1:]
+            yield number, line.rstrip("\n").rstrip("\r")
+
+
+def _guess_encoding(raw):
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return ", it looks like UTF-16"
+    try:
+        raw.decode("gb18030")
+    except UnicodeDecodeError:
+        return ""
+    return ", it may be GB18030"
+
+
+def read_json(path):
+    """Reads one JSON document; UserError names file and line of a fault."""
+    text = "\n".join(line for _, line in read_lines(path))
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError("%s is not valid JSON: %s" % (path, error)) from error
+
+
+def read_json_lines(path):
+    """Yields (line number, object) of a file with one JSON object a line; blank lines are passed.
+
+    Raises:
+        UserError: a line is not a JSON object; the message names file and line.
+    """
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError("%s line %d is not valid JSON: %s" % (path, number, error)) from error
+        if not isinstance(row, dict):
+            raise UserError("%s line %d holds %s where a JSON object is expected"
+                            % (path, number, type(row).__name__))
+        yield number, row
+
+
+def fingerprint(path):
+    """Returns the SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open_binary(path) as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

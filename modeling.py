@@ -1,0 +1,594 @@
+"""ALBERT in the albert_zh checkpoint layout: configuration, shared layers, encoder, heads.
+
+The layers here (dense, layer_norm, transformer_block, the heads) also build the Google layout in
+modeling_google.py; only names and the place of the factorisation differ there.
+
+ALBERT (arXiv 1909.11942) is BERT with three changes: a factorised embedding (section 3.1),
+parameters shared across layers (3.1) and sentence-order prediction (3.1, equation in 4.1).
+
+Dimension letters: B batch, S sequence length, F from-length, T to-length, N heads, D head width,
+H hidden size, E embedding size, V vocabulary, P predictions per sequence.
+"""
+
+import collections
+import json
+import math
+
+import files
+import runtime  # noqa: F401 - before TensorFlow
+from errors import UserError, nearest
+
+import tensorflow.compat.v1 as tf
+
+LAYER_NORM_EPSILON = 1e-12
+MASKED_SCORE = -10000.0
+
+
+# ---------------------------------------------------------------------------------------------
+# Configuration
+# ---------------------------------------------------------------------------------------------
+
+_REQUIRED = object()
+_Key = collections.namedtuple("_Key", ["type", "default"])
+
+
+class Config(object):
+    """A model configuration whose keys are checked: unknown, missing and ill-typed ones raise.
+
+    Subclasses give `KEYS`, an ordered mapping of name to (type, default), and `UNUSED_KEYS`, names
+    that released files carry without use.
+    """
+
+    KEYS = collections.OrderedDict()
+    UNUSED_KEYS = ()
+    UNUSED_PREFIXES = ()
+
+    def __init__(self, vocab_size, **settings):
+        settings["vocab_size"] = vocab_size
+        self._set(settings, "configuration")
+
+    @classmethod
+    def from_dict(cls, settings, source="configuration"):
+        """Builds a configuration from a dict that gives every key without a default.
+
+        Raises:
+            UserError: names `source`, the key at fault and the remedy.
+        """
+        if not isinstance(settings, dict):
+            raise UserError("%s: a JSON object with the model's sizes is expected" % source)
+        missing = [name for name in cls.REQUIRED_IN_FILES if name not in settings]
+        cls._check_names(settings, source)
+        if missing:
+            raise UserError("%s lacks %s" % (source, ", ".join(missing)))
+        config = cls.__new__(cls)
+        config._set(settings, source)
+        return config
+
+    @classmethod
+    def from_json_file(cls, path, flag="bert_config_file"):
+        """Reads a configuration; UserError names the file and the key at fault."""
+        files.require_file(path, flag)
+        return cls.from_dict(files.read_json(path), source=path)
+
+    def to_dict(self):
+        return collections.OrderedDict((name, getattr(self, name)) for name in self.KEYS)
+
+    def to_json_string(self):
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    def architecture(self):
+        """Returns the settings that must agree between a checkpoint and the model that loads it.
+
+        Dropout and the initialiser's range may be chosen anew for each run.
+        """
+        free = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
+        return {name: value for name, value in self.to_dict().items() if name not in free}
+
+    @classmethod
+    def _check_names(cls, settings, source):
+        for name in settings:
+            known = (name in cls.KEYS or name in cls.UNUSED_KEYS
+                     or name.startswith(cls.UNUSED_PREFIXES))
+            if not known:
+                cls._refuse(name, source)
+
+    @classmethod
+    def _refuse(cls, name, source):
+        raise UserError("%s: unknown key %r.%s Known keys: %s" % (
+            source, name, nearest(name, cls.KEYS), ", ".join(cls.KEYS)))
+
+    def _set(self, settings, source):
+        self._check_names(settings, source)
+        for name, key in self.KEYS.items():
+            value = settings.get(name, key.default)
+            if value is _REQUIRED:
+                raise UserError("%s lacks %s" % (source, name))
+            setattr(self, name, _checked(value, key.type, "%s: %s" % (source, name)))
+        self._check_values(source)
+
+    def _check_values(self, source):
+        for name, key in self.KEYS.items():
+            value = getattr(self, name)
+            if key.type is int and value < 1:
+                raise UserError("%s: %s is %d; it must be at least 1" % (source, name, value))
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise UserError("%s: %s is %g; a probability from 0 to below 1 is expected"
+                                % (source, name, getattr(self, name)))
+        if self.initializer_range <= 0:
+            raise UserError("%s: initializer_range must be above 0" % source)
+        if self.hidden_size % self.num_attention_heads:
+            raise UserError(
+                "%s: hidden_size %d is not a multiple of num_attention_heads %d; choose a number "
+                "of heads that divides it" % (source, self.hidden_size, self.num_attention_heads))
+        try:
+            get_activation(self.hidden_act)
+        except ValueError as error:
+            raise UserError("%s: %s" % (source, error)) from error
+
+
+def _checked(value, kind, place):
+    """Returns `value` as `kind`; UserError when it is of another type (True is no number)."""
+    fits = isinstance(value, kind) and not isinstance(value, bool)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not fits or value != value:
+        names = {int: "a whole number", float: "a number", str: "a string"}
+        raise UserError("%s is %s; %s is expected" % (place, json.dumps(value), names[kind]))
+    return value
+
+
+class BertConfig(Config):
+    """Configuration of the albert_zh layout (`albert_config/albert_config_*.json`).
+
+    ln_type: "postln" (LayerNorm after each residual sum) or "preln" (before each sub-layer).
+    """
+
+    KEYS = collections.OrderedDict([
+        ("vocab_size", _Key(int, _REQUIRED)),
+        ("embedding_size", _Key(int, 128)),
+        ("hidden_size", _Key(int, 768)),
+        ("num_hidden_layers", _Key(int, 12)),
+        ("num_attention_heads", _Key(int, 12)),
+        ("intermediate_size", _Key(int, 3072)),
+        ("hidden_act", _Key(str, "gelu")),
+        ("hidden_dropout_prob", _Key(float, 0.0)),
+        ("attention_probs_dropout_prob", _Key(float, 0.0)),
+        ("max_position_embeddings", _Key(int, 512)),
+        ("type_vocab_size", _Key(int, 2)),
+        ("initializer_range", _Key(float, 0.02)),
+        ("ln_type", _Key(str, "postln")),
+    ])
+    REQUIRED_IN_FILES = tuple(k for k in KEYS if k not in ("embedding_size", "ln_type"))
+    UNUSED_KEYS = ("directionality", "net_structure_type", "gap_size", "num_memory_blocks",
+                   "down_scale_factor")
+    UNUSED_PREFIXES = ("pooler_",)
+
+    @classmethod
+    def _refuse(cls, name, source):
+        if name in ("num_hidden_groups", "inner_group_num"):
+            raise UserError(
+                "%s: this is a Google-layout config (it has %r); use run_pretraining_google.py or "
+                "run_classifier_sp_google.py with it, or one of albert_config/albert_config_"
+                "{tiny,base,large,xlarge,xxlarge}.json here" % (source, name))
+        super(BertConfig, cls)._refuse(name, source)
+
+    def _check_values(self, source):
+        super(BertConfig, self)._check_values(source)
+        if self.ln_type not in ("postln", "preln"):
+            raise UserError('%s: ln_type is "%s"; "postln" or "preln" is expected'
+                            % (source, self.ln_type))
+
+
+# ---------------------------------------------------------------------------------------------
+# Layers that both layouts share
+# ---------------------------------------------------------------------------------------------
+
+def gelu(x):
+    """Gaussian error linear unit in its tanh form (arXiv 1606.08415, section 2)."""
+    return 0.5 * x * (1.0 + tf.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+def get_activation(name):
+    """Returns the function of an activation's name; "linear" gives None. ValueError if unknown."""
+    known = {"linear": None, "relu": tf.nn.relu, "gelu": gelu, "tanh": tf.tanh}
+    if name not in known:
+        raise ValueError('hidden_act "%s" is unknown; use one of %s'
+                         % (name, ", ".join(sorted(known))))
+    return known[name]
+
+
+def create_initializer(initializer_range=0.02):
+    return tf.truncated_normal_initializer(stddev=initializer_range)
+
+
+def get_shape_list(tensor, expected_rank=None):
+    """Returns the shape as a list: numbers where it is static, scalar tensors where dynamic.
+
+    Raises:
+        ValueError: the rank is not `expected_rank`.
+    """
+    static = tensor.shape.as_list()
+    if expected_rank is not None and len(static) != expected_rank:
+        raise ValueError("%s has shape %s; rank %d is expected"
+                         % (tensor.name, static, expected_rank))
+    if all(size is not None for size in static):
+        return static
+    dynamic = tf.shape(tensor)
+    return [dynamic[i] if size is None else size for i, size in enumerate(static)]
+
+
+def dropout(x, probability):
+    return tf.nn.dropout(x, rate=probability) if probability else x
+
+
+def layer_norm(x, name="LayerNorm"):
+    """Normalises the last axis to mean 0 and variance 1, then scales and shifts (1607.06450)."""
+    with tf.variable_scope(name):
+        width = x.shape.as_list()[-1]
+        beta = tf.get_variable("beta", [width], initializer=tf.zeros_initializer())
+        gamma = tf.get_variable("gamma", [width], initializer=tf.ones_initializer())
+        mean, variance = tf.nn.moments(x, axes=[-1], keep_dims=True)
+        return tf.nn.batch_normalization(x, mean, variance, beta, gamma, LAYER_NORM_EPSILON)
+
+
+def dense(x, units, name, initializer_range=0.02, activation=None):
+    """Applies x · kernel + bias. x: [rows, width]; returns [rows, units]."""
+    with tf.variable_scope(name):
+        kernel = tf.get_variable("kernel", [x.shape.as_list()[-1], units],
+                                 initializer=create_initializer(initializer_range))
+        bias = tf.get_variable("bias", [units], initializer=tf.zeros_initializer())
+        result = tf.nn.bias_add(tf.matmul(x, kernel), bias)
+        return activation(result) if activation else result
+
+
+def embedding_lookup(ids, vocab_size, width, name, initializer_range=0.02, use_one_hot=False):
+    """Looks up rows of a table.
+
+    Args:
+        ids: int tensor [B, S].
+        use_one_hot: multiply with one-hot rows instead of gathering (faster on TPUs).
+
+    Returns:
+        ([B, S, width] float tensor, the table [vocab_size, width]).
+    """
+    table = tf.get_variable(name, [vocab_size, width],
+                            initializer=create_initializer(initializer_range))
+    if not use_one_hot:
+        return tf.nn.embedding_lookup(table, ids), table
+    batch, length = get_shape_list(ids, expected_rank=2)
+    rows = tf.matmul(tf.one_hot(tf.reshape(ids, [-1]), depth=vocab_size), table)
+    return tf.reshape(rows, [batch, length, width]), table
+
+
+def embedding_lookup_factorized(input_ids, vocab_size, hidden_size, embedding_size=128,
+                                initializer_range=0.02, word_embedding_name="word_embeddings",
+                                use_one_hot_embeddings=False):
+    """Looks up word vectors of width E and projects them to width H, without a bias.
+
+    V·E + E·H parameters in place of V·H (ALBERT, section 3.1).
+
+    Args:
+        input_ids: int tensor [B, S].
+
+    Returns:
+        ([B, S, H] vectors, table [V, E], projection [E, H]).
+    """
+    vectors, table = embedding_lookup(input_ids, vocab_size, embedding_size, word_embedding_name,
+                                      initializer_range, use_one_hot_embeddings)
+    projection = tf.get_variable(word_embedding_name + "_2", [embedding_size, hidden_size],
+                                 initializer=create_initializer(initializer_range))
+    batch, length = get_shape_list(input_ids, expected_rank=2)
+    projected = tf.matmul(tf.reshape(vectors, [-1, embedding_size]), projection)
+    return tf.reshape(projected, [batch, length, hidden_size]), table, projection
+
+
+def add_types_and_positions(vectors, token_type_ids, config):
+    """Adds segment and position vectors, then normalises and drops out. [B, S, W] to [B, S, W]."""
+    _, length, width = get_shape_list(vectors, expected_rank=3)
+    if isinstance(length, int) and length > config.max_position_embeddings:
+        raise UserError("the sequence length %d is beyond the position table of %d rows; use "
+                        "--max_seq_length=%d or less"
+                        % (length, config.max_position_embeddings, config.max_position_embeddings))
+    types, _ = embedding_lookup(token_type_ids, config.type_vocab_size, width,
+                                "token_type_embeddings", config.initializer_range,
+                                use_one_hot=True)
+    positions = tf.get_variable("position_embeddings", [config.max_position_embeddings, width],
+                                initializer=create_initializer(config.initializer_range))
+    summed = vectors + types + positions[tf.newaxis, :length, :]
+    return dropout(layer_norm(summed), config.hidden_dropout_prob)
+
+
+def attention_bias(attention_mask):
+    """Turns a mask (1 = attend) into what is added to the scores: 0 or -10000.
+
+    Args:
+        attention_mask: [B, T], or [B, F, T] for a mask of its own per position.
+
+    Returns:
+        float tensor [B, 1, 1, T] or [B, 1, F, T].
+    """
+    mask = tf.cast(attention_mask, tf.float32)
+    axes = [1, 2] if mask.shape.ndims == 2 else [1]
+    for axis in axes:
+        mask = tf.expand_dims(mask, axis)
+    return (1.0 - mask) * MASKED_SCORE
+
+
+Layer = collections.namedtuple("Layer", [
+    "num_attention_heads", "intermediate_size", "activation", "hidden_dropout_prob",
+    "attention_probs_dropout_prob", "initializer_range", "ln_type"])
+Layer.__doc__ = "What one transformer block needs to know; the width is its input's."
+
+BlockNames = collections.namedtuple("BlockNames", [
+    "attention", "attention_norm", "intermediate", "output", "output_norm"])
+BlockNames.__doc__ = "The variable scopes of one block: all that differs between the layouts."
+
+ALBERT_ZH_NAMES = BlockNames(
+    attention="attention", attention_norm="attention/output/LayerNorm",
+    intermediate="intermediate/dense", output="output/dense", output_norm="output/LayerNorm")
+
+
+def layer_of(config):
+    """Returns the Layer of a configuration."""
+    return Layer(config.num_attention_heads, config.intermediate_size,
+                 get_activation(config.hidden_act), config.hidden_dropout_prob,
+                 config.attention_probs_dropout_prob, config.initializer_range,
+                 getattr(config, "ln_type", "postln"))
+
+
+def self_attention(x, bias, batch, length, layer):
+    """Multi-head scaled dot-product attention of a sequence with itself (arXiv 1706.03762, 3.2).
+
+    Args:
+        x: [B*S, H]; bias: from `attention_bias`, or None.
+
+    Returns:
+        [B*S, H], after the output projection and dropout.
+    """
+    width = x.shape.as_list()[-1]
+    heads, size = layer.num_attention_heads, width // layer.num_attention_heads
+
+    def project(name):
+        projected = dense(x, width, name, layer.initializer_range)
+        split = tf.reshape(projected, [batch, length, heads, size])
+        return tf.transpose(split, [0, 2, 1, 3])  # [B, N, S, D]
+
+    with tf.variable_scope("self"):
+        query, key, value = project("query"), project("key"), project("value")
+        scores = tf.matmul(query, key, transpose_b=True) * (1.0 / math.sqrt(size))  # [B, N, F, T]
+        weights = tf.nn.softmax(scores if bias is None else scores + bias)
+        weights = dropout(weights, layer.attention_probs_dropout_prob)
+        context = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])  # [B, F, N, D]
+        context = tf.reshape(context, [-1, width])
+    attended = dense(context, width, "output/dense", layer.initializer_range)
+    return dropout(attended, layer.hidden_dropout_prob)
+
+
+def transformer_block(x, bias, batch, length, layer, names):
+    """One block: attention and feed-forward, each with a residual sum and a LayerNorm.
+
+    Post-LN: y = LN(x + f(x)). Pre-LN: y = x + f(LN(x)). x: [B*S, H]; returns [B*S, H].
+    """
+    width = x.shape.as_list()[-1]
+    pre = layer.ln_type == "preln"
+
+    def attend(y):
+        with tf.variable_scope(names.attention):
+            return self_attention(y, bias, batch, length, layer)
+
+    def feed_forward(y):
+        inner = dense(y, layer.intermediate_size, names.intermediate, layer.initializer_range,
+                      layer.activation)
+        return dropout(dense(inner, width, names.output, layer.initializer_range),
+                       layer.hidden_dropout_prob)
+
+    for transform, norm in ((attend, names.attention_norm), (feed_forward, names.output_norm)):
+        if pre:
+            x = x + transform(layer_norm(x, norm))
+        else:
+            x = layer_norm(x + transform(x), norm)
+    return x
+
+
+def transformer_model(input_tensor, attention_mask=None, hidden_size=768, num_hidden_layers=12,
+                      num_attention_heads=12, intermediate_size=3072, intermediate_act_fn=gelu,
+                      hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1,
+                      initializer_range=0.02, do_return_all_layers=False,
+                      share_parameter_across_layers=True, ln_type="postln"):
+    """A stack of transformer blocks that share one set of parameters (ALBERT, section 3.1).
+
+    Args:
+        input_tensor: [B, S, H].
+        attention_mask: [B, T] or [B, F, T], 1 where a position may be attended to; None: all.
+        share_parameter_across_layers: False gives each layer its own (`layer_0`, `layer_1`, ...).
+
+    Returns:
+        [B, S, H] of the last layer, or the list of all layers' outputs.
+
+    Raises:
+        ValueError: the width of the input is not `hidden_size`, or not a multiple of the heads.
+    """
+    batch, length, width = get_shape_list(input_tensor, expected_rank=3)
+    if width != hidden_size or hidden_size % num_attention_heads:
+        raise ValueError("input width %s, hidden_size %d and %d heads do not go together"
+                         % (width, hidden_size, num_attention_heads))
+    layer = Layer(num_attention_heads, intermediate_size, intermediate_act_fn, hidden_dropout_prob,
+                  attention_probs_dropout_prob, initializer_range, ln_type)
+    bias = None if attention_mask is None else attention_bias(attention_mask)
+    x = tf.reshape(input_tensor, [-1, width])
+    outputs = []
+    for index in range(num_hidden_layers):
+        name = "layer_shared" if share_parameter_across_layers else "layer_%d" % index
+        with tf.variable_scope(name, reuse=tf.AUTO_REUSE):
+            x = transformer_block(x, bias, batch, length, layer, ALBERT_ZH_NAMES)
+        outputs.append(tf.reshape(x, [batch, length, width]))
+    return outputs if do_return_all_layers else outputs[-1]
+
+
+def pool_first_token(sequence_output, initializer_range):
+    """Returns tanh of a dense layer on the first token's vector. [B, S, H] to [B, H]."""
+    width = sequence_output.shape.as_list()[-1]
+    return dense(sequence_output[:, 0, :], width, "dense", initializer_range, tf.tanh)
+
+
+# ---------------------------------------------------------------------------------------------
+# The encoder
+# ---------------------------------------------------------------------------------------------
+
+class BertModel(object):
+    """The ALBERT encoder in the albert_zh layout.
+
+    Works with static and with dynamic batch size and sequence length.
+
+    Example:
+        model = BertModel(config=BertConfig.from_json_file(path), is_training=False,
+                          input_ids=ids, input_mask=mask, token_type_ids=segments)
+        pooled = model.get_pooled_output()  # [B, H]
+    """
+
+    def __init__(self, config, is_training, input_ids, input_mask=None, token_type_ids=None,
+                 use_one_hot_embeddings=False, scope=None):
+        """Builds the graph.
+
+        Args:
+            config: BertConfig.
+            is_training: dropout acts only when True.
+            input_ids: int tensor [B, S].
+            input_mask: int tensor [B, S], 1 for tokens, 0 for padding; None: all tokens.
+            token_type_ids: int tensor [B, S], segment 0 or 1; None: all 0.
+            use_one_hot_embeddings: one-hot products in place of gathers (TPU).
+            scope: variable scope, "bert" unless given.
+
+        Raises:
+            UserError: the (static) sequence length is beyond the position table.
+        """
+        if input_mask is None:
+            input_mask = tf.ones_like(input_ids)
+        if token_type_ids is None:
+            token_type_ids = tf.zeros_like(input_ids)
+        hidden_dropout = config.hidden_dropout_prob if is_training else 0.0
+        config = _with_dropout(config, hidden_dropout,
+                               config.attention_probs_dropout_prob if is_training else 0.0)
+        with tf.variable_scope(scope, default_name="bert"):
+            with tf.variable_scope("embeddings"):
+                vectors, self._table, self._table_2 = embedding_lookup_factorized(
+                    input_ids, config.vocab_size, config.hidden_size, config.embedding_size,
+                    config.initializer_range, "word_embeddings", use_one_hot_embeddings)
+                self._embedding_output = add_types_and_positions(vectors, token_type_ids, config)
+            with tf.variable_scope("encoder"):
+                layer = layer_of(config)
+                self._all_layers = transformer_model(
+                    self._embedding_output, input_mask, config.hidden_size,
+                    config.num_hidden_layers, layer.num_attention_heads, layer.intermediate_size,
+                    layer.activation, layer.hidden_dropout_prob,
+                    layer.attention_probs_dropout_prob, layer.initializer_range,
+                    do_return_all_layers=True, ln_type=layer.ln_type)
+            with tf.variable_scope("pooler"):
+                self._pooled_output = pool_first_token(self._all_layers[-1],
+                                                       config.initializer_range)
+
+    def get_pooled_output(self):
+        """[B, H]: the first token's vector after a dense layer and tanh."""
+        return self._pooled_output
+
+    def get_sequence_output(self):
+        """[B, S, H]: the last layer's output."""
+        return self._all_layers[-1]
+
+    def get_all_encoder_layers(self):
+        """List of [B, S, H], one a layer, the first layer first."""
+        return self._all_layers
+
+    def get_embedding_output(self):
+        """[B, S, H]: what enters the first layer, after LayerNorm."""
+        return self._embedding_output
+
+    def get_embedding_table(self):
+        """[V, E]: the word embeddings."""
+        return self._table
+
+    def get_embedding_table_2(self):
+        """[E, H]: the projection of word embeddings to the hidden width."""
+        return self._table_2
+
+
+def _with_dropout(config, hidden, attention):
+    """Returns a copy of a configuration with other dropout probabilities."""
+    settings = config.to_dict()
+    settings.update(hidden_dropout_prob=hidden, attention_probs_dropout_prob=attention)
+    return type(config).from_dict(settings)
+
+
+# ---------------------------------------------------------------------------------------------
+# Heads
+# ---------------------------------------------------------------------------------------------
+
+def gather_positions(sequence, positions):
+    """Picks vectors by position. [B, S, H] and int [B, P] to [B*P, H]."""
+    batch, length, width = get_shape_list(sequence, expected_rank=3)
+    offsets = tf.reshape(tf.range(batch) * length, [-1, 1])
+    return tf.gather(tf.reshape(sequence, [-1, width]), tf.reshape(positions + offsets, [-1]))
+
+
+def masked_lm_logits(config, hidden, table, projection=None):
+    """Scores of all words at masked positions, with the embedding table as output weights.
+
+    logits = LN(act(dense(h))) · projectionᵀ · tableᵀ + output_bias; the Google layout has no
+    projection: there the dense layer itself narrows to the embedding width.
+
+    Args:
+        hidden: [rows, H] vectors at the masked positions.
+        table: [V, E]; projection: [E, H] or None.
+
+    Returns:
+        [rows, V].
+    """
+    width = config.embedding_size if projection is None else config.hidden_size
+    with tf.variable_scope("cls/predictions"):
+        with tf.variable_scope("transform"):
+            hidden = layer_norm(dense(hidden, width, "dense", config.initializer_range,
+                                      get_activation(config.hidden_act)))
+        bias = tf.get_variable("output_bias", [config.vocab_size],
+                               initializer=tf.zeros_initializer())
+        if projection is not None:
+            hidden = tf.matmul(hidden, projection, transpose_b=True)
+        return tf.nn.bias_add(tf.matmul(hidden, table, transpose_b=True), bias)
+
+
+def output_logits(vectors, labels, initializer_range):
+    """A linear output layer `output_weights` [labels, H], `output_bias`. [B, H] to [B, labels]."""
+    weights = tf.get_variable("output_weights", [labels, vectors.shape.as_list()[-1]],
+                              initializer=create_initializer(initializer_range))
+    bias = tf.get_variable("output_bias", [labels], initializer=tf.zeros_initializer())
+    return tf.nn.bias_add(tf.matmul(vectors, weights, transpose_b=True), bias)
+
+
+def sentence_order_logits(config, pooled):
+    """Scores of "in order" (0) and "swapped" (1). [B, H] to [B, 2]."""
+    with tf.variable_scope("cls/seq_relationship"):
+        return output_logits(pooled, 2, config.initializer_range)
+
+
+# ---------------------------------------------------------------------------------------------
+# Variables without running anything
+# ---------------------------------------------------------------------------------------------
+
+def variable_shapes(build):
+    """Returns {name: shape} of the trainable variables that `build()` makes, in a graph apart."""
+    with tf.Graph().as_default():
+        build()
+        return collections.OrderedDict(
+            (variable.op.name, tuple(variable.shape.as_list()))
+            for variable in tf.trainable_variables())
+
+
+def pretraining_variable_shapes(config, model_class):
+    """Returns {name: shape} of an encoder with both pre-training heads."""
+    def build():
+        model = model_class(config, False, tf.zeros([1, 1], tf.int32))
+        first = gather_positions(model.get_sequence_output(), tf.zeros([1, 1], tf.int32))
+        masked_lm_logits(config, first, model.get_embedding_table(), model.get_embedding_table_2())
+        sentence_order_logits(config, model.get_pooled_output())
+
+    return variable_shapes(build)

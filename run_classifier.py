@@ -1,0 +1,37 @@
+"""Fine-tunes, evaluates and predicts with ALBERT (albert_zh layout) on a classification task.
+
+python run_classifier.py --task_name=tnews --data_dir=CLUEdataset/tnews \\
+    --bert_config_file=albert_tiny/albert_config_tiny.json --vocab_file=albert_tiny/vocab.txt \\
+    --init_checkpoint=albert_tiny --output_dir=tnews_output --do_train --do_eval --do_predict
+"""
+
+import estimators
+import files
+import finetuning
+import modeling
+import runtime
+import tokenization
+from absl import flags
+
+FLAGS = flags.FLAGS
+
+
+def define_flags():
+    flags.DEFINE_string("bert_config_file", None, "JSON file with the model's sizes.")
+    finetuning.define_flags(max_seq_length=128)
+
+
+def main(_):
+    settings = estimators.run_settings(FLAGS)
+    values = FLAGS.flag_values_dict()
+    finetuning.check_values(values)
+    config = modeling.BertConfig.from_json_file(FLAGS.bert_config_file)
+    files.require_file(FLAGS.vocab_file, "vocab_file")
+    tokenizer = tokenization.FullTokenizer(FLAGS.vocab_file, FLAGS.do_lower_case)
+    finetuning.run(values, settings, finetuning.Model(config, modeling.BertModel, tokenizer,
+                                                      FLAGS.vocab_file))
+
+
+if __name__ == "__main__":
+    define_flags()
+    runtime.run(main)

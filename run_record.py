@@ -1,0 +1,100 @@
+"""run.json: what the run in an output folder was started with, how long it took.
+
+Two runs that start from different weights never mix in one folder: the second is refused.
+"""
+
+import os
+import time
+
+import files
+import runtime  # noqa: F401 - before TensorFlow
+from console import say
+from errors import UserError
+
+import tensorflow.compat.v1 as tf
+
+NAME = "run.json"
+
+
+class RunRecord(object):
+    """The record of one output folder; written when work begins and when it ends."""
+
+    def __init__(self, output_dir):
+        self._path = os.path.join(output_dir, NAME)
+        self._began = time.time()
+        self._record = files.read_json(self._path) if files.exists(self._path) else {}
+        if not isinstance(self._record, dict):
+            raise UserError("%s is damaged: remove it, or choose another --output_dir"
+                            % self._path)
+
+    def require_same_start(self, init_prefix):
+        """Checks that a run that goes on started from the checkpoint now named.
+
+        Args:
+            init_prefix: prefix that --init_checkpoint stands for, or None.
+
+        Raises:
+            UserError: the run in the folder started from other weights.
+        """
+        recorded = self._record.get("init_fingerprint")
+        if "init_fingerprint" not in self._record or recorded == _fingerprint(init_prefix):
+            return
+        was = self._record.get("init_checkpoint") or "random weights"
+        if init_prefix is None:
+            say("WARNING: the run in this folder started from %s; going on with it" % was)
+            return
+        raise UserError(
+            "%s says that the run in this folder started from %s, not from %s; choose an empty "
+            "--output_dir" % (self._path, was, init_prefix))
+
+    def require_same_settings(self, settings, refuse):
+        """Compares settings with those the folder's weights were trained with.
+
+        Args:
+            settings: {name: value}; names that were not recorded are passed over.
+            refuse: stop at a difference, else warn.
+
+        Raises:
+            UserError: lists the differences.
+        """
+        recorded = self._record.get("trained_with", {})
+        rows = ["\n  %s: %s then, %s now" % (name, recorded[name], value)
+                for name, value in settings.items()
+                if name in recorded and recorded[name] != value]
+        if not rows:
+            return
+        text = "the run in this folder (%s) was trained with other settings:%s" % (
+            self._path, "".join(rows))
+        if refuse:
+            raise UserError(text + "\nchoose another --output_dir for the new settings")
+        say("WARNING: " + text)
+
+    def begin(self, flag_values, init_prefix, keep_start, trained_with=None):
+        """Writes what the run is started with.
+
+        Args:
+            flag_values: {flag: value}.
+            init_prefix: prefix of the checkpoint it starts from, or None.
+            keep_start: the run goes on, so its recorded start stays.
+            trained_with: {name: value} of the settings that shape the weights, when training.
+        """
+        if trained_with is not None:
+            self._record["trained_with"] = trained_with
+        if not (keep_start and "init_fingerprint" in self._record):
+            self._record["init_checkpoint"] = init_prefix
+            self._record["init_fingerprint"] = _fingerprint(init_prefix)
+        self._record["tensorflow"] = tf.__version__
+        self._record["flags"] = {name: value for name, value in sorted(flag_values.items())
+                                 if isinstance(value, (str, int, float, bool, type(None)))}
+        files.write_json(self._path, self._record)
+
+    def finish(self, results=None):
+        """Adds the seconds since this object was made, and results, to the record."""
+        seconds = self._record.get("seconds", 0.0) + time.time() - self._began
+        self._record["seconds"] = round(seconds, 1)
+        self._record["results"] = results or {}
+        files.write_json(self._path, self._record)
+
+
+def _fingerprint(prefix):
+    return None if prefix is None else files.fingerprint(prefix + ".index")

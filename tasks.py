@@ -1,0 +1,604 @@
+"""The tasks as a registry: files, fields, labels, CLUE's settings, readers, submission lines.
+
+A new task is one row of `_TASKS`, or a class of a few lines where its rows need more than their
+fields. `python tasks.py` lists the tasks, `python tasks.py --settings=tnews` prints the settings
+of one as flags.
+"""
+
+import collections
+import json
+import os
+import re
+
+from absl import flags
+
+import console
+import errors
+import files
+from errors import UserError
+
+SPLITS = ("train", "dev", "test")
+
+Example = collections.namedtuple("Example", ["id", "text_a", "text_b", "label"])
+Example.__doc__ = """One row of a task.
+
+id: the row's `id` (number or string, as it stands), else its `idx`, else its number from 0.
+text_a, text_b: strings; text_b is None for tasks with a single text.
+label: one of the task's labels; None for a test row without one."""
+
+Settings = collections.namedtuple("Settings", [
+    "max_seq_length", "train_batch_size", "learning_rate", "num_train_epochs",
+    "save_checkpoints_steps"])
+Settings.__doc__ = """A task's published hyper-parameters, named like run_classifier.py's flags.
+
+max_seq_length in tokens, train_batch_size in examples, save_checkpoints_steps in training steps
+(None: nothing published, the flag's default holds)."""
+
+
+# ---------------------------------------------------------------------------------------------
+# The registry
+# ---------------------------------------------------------------------------------------------
+
+def get(name, flag="task_name"):
+    """Returns the Task called `name`, in upper or lower case, or by an alias.
+
+    Args:
+        flag: the flag that the name comes from, for the message.
+
+    Raises:
+        UserError: there is no such task; the message lists those there are.
+    """
+    wanted = (name or "").strip().lower()
+    if wanted in _BY_NAME:
+        return _BY_NAME[wanted]
+    if not wanted:
+        raise UserError("--%s is missing: name one of %s" % (flag, ", ".join(names())))
+    raise UserError("--%s=%s is no known task.%s Known are: %s" % (
+        flag, name, errors.nearest(wanted, _BY_NAME), ", ".join(sorted(_BY_NAME))))
+
+
+def names():
+    """Returns the names of all tasks, without aliases."""
+    return [task.name for task in _TASKS]
+
+
+def clue_names():
+    """Returns the names of the tasks that make up a CLUE submission."""
+    return [task.name for task in _TASKS if task.submission_name]
+
+
+def settings_flags(task):
+    """Returns the settings as flags: '--max_seq_length=128 --train_batch_size=16 ...'."""
+    return " ".join("--%s=%s" % (name, _number(value))
+                    for name, value in task.settings._asdict().items() if value is not None)
+
+
+def _number(value):
+    """Writes a setting the usual way: _number(2e-5) == '2e-5', _number(128) == '128'."""
+    return ("%g" % value).replace("e-0", "e-") if isinstance(value, float) else str(value)
+
+
+# ---------------------------------------------------------------------------------------------
+# Tasks
+# ---------------------------------------------------------------------------------------------
+
+class Task(object):
+    """A classification task in CLUE's form: {train,dev,test}.json, one JSON object a line.
+
+    Attributes:
+        name: string.
+        aliases: other names that users know it by; also tried as names of its folder.
+        labels: tuple of strings; the position is the class index of released checkpoints.
+        settings: Settings.
+        submission_name: file name that the CLUE site expects, or None.
+        label_descriptions: dict of label to the `label_desc` of submission lines, or None.
+        file_names: dict of split to the file names looked for under data_dir, best first.
+    """
+
+    file_names = {split: (split + ".json",) for split in SPLITS}
+
+    def __init__(self, name, labels, settings, fields=(), aliases=(), submission_name=None,
+                 label_descriptions=None, skipped_label=None, label_synonyms=None):
+        """Describes a task.
+
+        Args:
+            fields: the names of the one or two text fields of a row.
+            skipped_label: the label of training and dev rows to leave out (annotators disagreed).
+            label_synonyms: dict of other spellings to the label they stand for.
+            The others are the attributes of the same name.
+        """
+        self.name, self.labels, self.settings = name, tuple(labels), settings
+        self.aliases, self.submission_name = tuple(aliases), submission_name
+        self.label_descriptions = label_descriptions
+        self._fields, self._skipped_label = tuple(fields), skipped_label
+        self._label_synonyms = label_synonyms or {}
+
+    def read(self, data_dir, split):
+        """Returns the examples of a split ("train", "dev" or "test") in the file's order.
+
+        Raises:
+            UserError: the file is absent or holds no example, or a row is at fault: a field is
+                missing or no string, all its text is empty, its label is unknown, or it has none
+                in train or dev. The message names file and line.
+        """
+        path = self.path(data_dir, split)
+        if self.folder(data_dir) != data_dir:
+            console.say("--data_dir=%s holds no files of task %s itself: reading %s"
+                        % (data_dir, self.name, path))
+        notes, examples = collections.OrderedDict(), []
+        for number, (line, values) in enumerate(self.rows(path)):
+            example = self._example(_Row(values, path, line, self.name, notes), number, split)
+            if example is not None:
+                examples.append(example)
+        for note, lines in notes.items():
+            console.say("%s: %s: %d (first: line %d)" % (path, note, len(lines), lines[0]))
+        if not examples:
+            raise UserError("%s holds no example of task %s; %s" % (path, self.name, self.remedy()))
+        return examples
+
+    def rows(self, path):
+        """Yields (line number, dict of the row's fields)."""
+        return files.read_json_lines(path)
+
+    def texts(self, row):
+        """Returns the row's texts, one or two: tasks that need more than its fields override it."""
+        return tuple(row.text(field) for field in self._fields)
+
+    def _example(self, row, number, split):
+        label = self._label(row, split)
+        if label is not None and label == self._skipped_label:
+            row.note('rows left out because their label is "%s"' % label)
+            return None
+        texts = self.texts(row)
+        if not any(text.strip() for text in texts):
+            row.fail("the text is empty")
+        return Example(row.id(number), texts[0], texts[1] if len(texts) == 2 else None, label)
+
+    def _label(self, row, split):
+        """Returns the label's canonical spelling; None for an unlabelled test row."""
+        value = row.values.get("label")
+        label = None if value is None else _label_text(value)
+        label = self._label_synonyms.get(label, label)
+        if label in self.labels:
+            return label
+        if split == "test" and label in _NO_LABEL:
+            return None
+        if label is None:
+            row.fail('the field "label" is missing, and only test rows may go without; the row '
+                     "holds: %s" % row.holds())
+        if label != self._skipped_label:
+            row.fail('label "%s" is unknown to task %s.%s Known are: %s' % (
+                label, self.name, errors.nearest(label, self.labels), ", ".join(self.labels)))
+        return label
+
+    def find(self, data_dir, split):
+        """Returns the path of a split's file, or None where there is none."""
+        folder = self.folder(data_dir)
+        paths = (os.path.join(folder, name) for name in self.file_names[split])
+        return next((path for path in paths if files.exists(path)), None)
+
+    def path(self, data_dir, split):
+        """Returns the path of a split's file.
+
+        Raises:
+            UserError: there is none; the message tells where it was looked for and the remedy.
+        """
+        path = self.find(data_dir, split)
+        if path is None:
+            folder = self.folder(data_dir)
+            wanted = [os.path.join(folder, name) for name in self.file_names[split]]
+            absent = ("%s does not exist" % wanted[0] if len(wanted) == 1
+                      else "neither %s exists" % " nor ".join(wanted))
+            raise UserError("%s: --data_dir must name the folder with the files of task %s; %s"
+                            % (absent, self.name, self.remedy()))
+        return path
+
+    def folder(self, data_dir):
+        """Returns the folder with the task's files: data_dir, or its one subfolder for the task.
+
+        So `CLUEdataset` serves where `CLUEdataset/tnews` is meant.
+
+        Raises:
+            UserError: data_dir is not given or is no folder, or several subfolders would do.
+        """
+        if not data_dir:
+            raise UserError("--data_dir is missing: name the folder with the files of task %s; %s"
+                            % (self.name, self.remedy()))
+        if files.exists(data_dir) and not files.is_dir(data_dir):
+            raise UserError("--data_dir=%s is a file: name the folder that holds it" % data_dir)
+        if self._has_files(data_dir):
+            return data_dir
+        inside = [os.path.join(data_dir, name) for name in (self.name,) + self.aliases]
+        inside = [folder for folder in inside if self._has_files(folder)]
+        if len(inside) > 1:
+            raise UserError("--data_dir=%s: both %s hold files of task %s; name one of them"
+                            % (data_dir, " and ".join(inside), self.name))
+        return inside[0] if inside else data_dir
+
+    def _has_files(self, folder):
+        return any(files.exists(os.path.join(folder, name))
+                   for split in SPLITS for name in self.file_names[split])
+
+    def remedy(self):
+        """Returns the words that tell a user how to come by the task's files."""
+        return ("to fetch them: python download.py --name=%s --output_dir=CLUEdataset, then "
+                "--data_dir=CLUEdataset/%s" % (self.name, self.name))
+
+    def submission_line(self, example, label):
+        """Returns the line of a submission file: '{"id": 0, "label": "0"}', no line end."""
+        if label not in self.labels:
+            raise ValueError("%r is no label of task %s" % (label, self.name))
+        line = collections.OrderedDict([("id", example.id), ("label", label)])
+        if self.label_descriptions:
+            line["label_desc"] = self.label_descriptions[label]
+        return json.dumps(line, ensure_ascii=False)
+
+
+class KeywordTask(Task):
+    """CSL: are these the keywords of this abstract? text_a is the keywords, text_b the abstract."""
+
+    def texts(self, row):
+        return " ".join(row.text_list("keyword")), row.text("abst")
+
+
+class CoreferenceTask(Task):
+    """WSC: does the pronoun (span 2) stand for the noun (span 1)? One text with both marked."""
+
+    def texts(self, row):
+        text, target = row.text("text"), row.child("target")
+        spans = [self._span(text, target, name) for name in ("span1", "span2")]
+        return (mark_spans(text, spans[0], spans[1]),)
+
+    @staticmethod
+    def _span(text, target, name):
+        """Returns the (start, end) of a span, in characters, checked to lie within the text."""
+        start, words = target.integer(name + "_index"), target.text(name + "_text")
+        end = start + len(words)
+        if not words or start < 0 or end > len(text):
+            target.fail('%s "%s" at character %d does not lie within the text of %d characters'
+                        % (name, words, start, len(text)))
+        if text[start:end] != words:
+            # The marks go where the index says, as in the data that checkpoints were tuned on.
+            target.note("rows whose %s_text is not what stands at %s_index" % (name, name))
+        return start, end
+
+
+class PairFileTask(Task):
+    """LCQMC: {train,dev,test}.txt with text_a, text_b and label between tabs, no header row."""
+
+    file_names = {split: (split + ".txt",) for split in SPLITS}
+
+    def rows(self, path):
+        return _tsv_rows(path, ("text_a", "text_b", "label"), self.labels)
+
+    def remedy(self):
+        return ("LCQMC is a licensed corpus that you bring: put train.txt, dev.txt and test.txt "
+                "there (a line: text_a, text_b and label, between tabs)")
+
+
+class XnliTask(Task):
+    """XNLI in Chinese, as Google's archive (tab-separated) or as CLUE's (JSON)."""
+
+    file_names = {
+        "train": ("multinli/multinli.train.zh.tsv", "train.json"),
+        "dev": ("xnli.dev.tsv", "dev.json"),
+        "test": ("xnli.test.tsv", "test.json"),
+    }
+
+    def rows(self, path):
+        if path.endswith(".json"):
+            return files.read_json_lines(path)
+        labels = self.labels + tuple(self._label_synonyms)
+        if path.endswith("multinli.train.zh.tsv"):
+            return _tsv_rows(path, ("premise", "hypo", "label"), labels)
+        return _chinese_rows(path, labels)
+
+    def remedy(self):
+        return ("put XNLI's files there, either multinli/multinli.train.zh.tsv, xnli.dev.tsv and "
+                "xnli.test.tsv (XNLI-MT-1.0.zip and XNLI-1.0.zip) or train.json, dev.json and "
+                "test.json (a line: premise, hypo and label)")
+
+
+def mark_spans(text, first, second):
+    """Wraps one span of a text in `_ _` and another in `[ ]`, without added spaces.
+
+    Args:
+        first, second: (start, end) in characters, end not included. Nested spans stay nested.
+
+    Example: mark_spans("小明说他累", (0, 2), (3, 4)) == "_小明_说[他]累"
+    """
+    marks = []
+    for rank, ((start, end), opening, closing) in enumerate(((first, "_", "_"),
+                                                             (second, "[", "]"))):
+        # Where marks meet: what ends comes before what begins, and the longer span is outside
+        # (the first one where both are equal).
+        marks.append((start, 1, start - end, rank, opening))
+        marks.append((end, 0, end - start, -rank, closing))
+    for position, _, _, _, mark in sorted(marks, reverse=True):
+        text = text[:position] + mark + text[position:]
+    return text
+
+
+# ---------------------------------------------------------------------------------------------
+# Rows
+# ---------------------------------------------------------------------------------------------
+
+# What stands in the label field of test rows that have no label, in one mirror or another.
+_NO_LABEL = (None, "", "-", "-1")
+
+
+def _label_text(value):
+    """Returns a JSON label as a string: 108, 108.0 and "108" are one label, as true and "true"."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return json.dumps(value, ensure_ascii=False)
+
+
+class _Row(object):
+    """The fields of one row, checked when they are asked for; complaints name file and line."""
+
+    def __init__(self, values, path, line, task_name, notes, prefix=""):
+        self.values, self._path, self._line = values, path, line
+        self._task_name, self._notes, self._prefix = task_name, notes, prefix
+
+    def fail(self, problem):
+        raise UserError("%s line %d: %s" % (self._path, self._line, problem))
+
+    def note(self, text):
+        """Remembers that this row was treated specially; `Task.read` says how many were."""
+        self._notes.setdefault(text, []).append(self._line)
+
+    def holds(self):
+        return ", ".join(self.values) or "nothing"
+
+    def text(self, field):
+        return self._checked_text(field, self._value(field, (str,), "a string"))
+
+    def text_list(self, field):
+        items = self._value(field, (list,), "a list of strings")
+        for item in items:
+            if not isinstance(item, str):
+                self._wrong_type(field, item, "a list of strings")
+            self._checked_text(field, item)
+        return items
+
+    def integer(self, field):
+        return self._value(field, (int,), "a whole number")
+
+    def child(self, field):
+        return _Row(self._value(field, (dict,), "an object"), self._path, self._line,
+                    self._task_name, self._notes, self._prefix + field + ".")
+
+    def id(self, number):
+        for field in ("id", "idx"):
+            if self.values.get(field) is not None:
+                value = self._value(field, (int, str), "a whole number or a string")
+                return self._checked_text(field, value) if isinstance(value, str) else value
+        return number
+
+    def _value(self, field, types, expected):
+        if field not in self.values:
+            self.fail('the field "%s%s" is missing; it holds: %s. Is this a file of task %s?'
+                      % (self._prefix, field, self.holds(), self._task_name))
+        value = self.values[field]
+        if not isinstance(value, types) or isinstance(value, bool):
+            self._wrong_type(field, value, expected)
+        return value
+
+    def _wrong_type(self, field, value, expected):
+        self.fail('the field "%s%s" must be %s; here it holds %s'
+                  % (self._prefix, field, expected, json.dumps(value, ensure_ascii=False)[:80]))
+
+    def _checked_text(self, field, text):
+        """Refuses half a surrogate pair, which JSON can spell and UTF-8 cannot."""
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            self.fail('the field "%s%s" holds half a character (\\u%04x) at character %d; '
+                      "repair the text" % (self._prefix, field, ord(text[error.start]),
+                                           error.start + 1))
+        return text
+
+
+# ---------------------------------------------------------------------------------------------
+# Tab-separated rows: no quoting, nothing dropped in silence
+# ---------------------------------------------------------------------------------------------
+
+_COLUMN_NAME = re.compile(
+    "(text|s|sent|sentence|q|query|question|title|premise|hypo|hypothesis|label|gold_label|"
+    "句子|文本|标签)[ _]?[12ab]?", re.IGNORECASE)
+
+_XNLI_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur",
+                   "vi", "zh")
+
+
+def _tsv_rows(path, fields, labels):
+    """Yields (line, dict of fields) of a file whose columns are `fields`, the label last."""
+    for line, columns in _tsv_lines(path):
+        if len(columns) != len(fields):
+            raise UserError("%s line %d has %d column%s where %d are expected, between tabs: %s" % (
+                path, line, len(columns), "" if len(columns) == 1 else "s", len(fields),
+                ", ".join(fields)))
+        if line == 1 and _is_header(columns[:-1], columns[-1], labels):
+            console.say("%s: line 1 reads as a header and is passed over: %s"
+                        % (path, ", ".join(columns)))
+            continue
+        yield line, dict(zip(fields, columns[:-1] + [columns[-1].strip()]))
+
+
+def _chinese_rows(path, labels):
+    """Yields (line, dict of fields) of the Chinese rows of xnli.dev.tsv or xnli.test.tsv."""
+    others = 0
+    for line, columns in _tsv_lines(path):
+        if len(columns) < 8:
+            raise UserError("%s line %d has %d columns where XNLI has 8 or more, between tabs: "
+                            "language first, label second, texts seventh and eighth"
+                            % (path, line, len(columns)))
+        language, label, premise, hypothesis = (columns[index] for index in (0, 1, 6, 7))
+        if line == 1 and _is_header((premise, hypothesis), label, labels):
+            continue
+        if language == "zh":
+            yield line, {"premise": premise, "hypo": hypothesis, "label": label.strip()}
+        elif language in _XNLI_LANGUAGES:
+            others += 1
+        else:
+            raise UserError('%s line %d: the first column must name one of XNLI\'s languages (%s); '
+                            'here it holds "%s"'
+                            % (path, line, ", ".join(_XNLI_LANGUAGES), language[:80]))
+    if others:
+        console.say("%s: rows in other languages than zh passed over: %d" % (path, others))
+
+
+def _tsv_lines(path):
+    """Yields (line, columns); blank lines may stand at the end only."""
+    blank = None
+    for line, text in files.read_lines(path):
+        if not text.strip(" "):
+            blank = blank or line
+            continue
+        if blank:
+            raise UserError("%s line %d is blank, and rows follow it; remove it" % (path, blank))
+        yield line, text.split("\t")
+
+
+def _is_header(texts, label, labels):
+    """Tells whether a first line reads as column names: no known label beside texts like those."""
+    return label.strip() not in labels and all(
+        _COLUMN_NAME.fullmatch(text.strip()) for text in texts)
+
+
+# ---------------------------------------------------------------------------------------------
+# Submissions
+# ---------------------------------------------------------------------------------------------
+
+def write_submission(task, examples, predicted_labels, path):
+    """Writes a submission file: one JSON line per test row, in the rows' order.
+
+    Args:
+        task: Task with a submission name.
+        examples: list of Example, all rows of the test file.
+        predicted_labels: list of labels (strings of `task.labels`), one per example.
+        path: the file, which appears only when complete; its name should be the task's
+            `submission_name`.
+    """
+    if len(examples) != len(predicted_labels):
+        raise ValueError("%d examples, %d predictions" % (len(examples), len(predicted_labels)))
+    files.write_text(path, "".join(
+        task.submission_line(example, label) + "\n"
+        for example, label in zip(examples, predicted_labels)))
+
+
+def check_submission(task, examples, path):
+    """Checks a submission file against the test rows.
+
+    Raises:
+        UserError: the number of lines, an id or its place, a label, or a key is wrong; the message
+            names file and line.
+    """
+    files.require_file(path, "predictions")
+    rows = list(files.read_json_lines(path))
+    if len(rows) != len(examples):
+        raise UserError("%s holds %d predictions where the test file of task %s has %d rows; "
+                        "predict again" % (path, len(rows), task.name, len(examples)))
+    for number, ((line, row), example) in enumerate(zip(rows, examples), 1):
+        problem = ("a blank line comes before it" if line != number
+                   else _submission_problem(task, example, row))
+        if problem:
+            raise UserError("%s line %d: %s; predict again" % (path, line, problem))
+
+
+def _submission_problem(task, example, row):
+    """Returns what is wrong with a submission line, or None."""
+    keys = ["id", "label"] + (["label_desc"] if task.label_descriptions else [])
+    if sorted(row) != sorted(keys):
+        return "the keys are %s where %s are expected" % (", ".join(row) or "none", ", ".join(keys))
+    if type(row["id"]) is not type(example.id) or row["id"] != example.id:
+        return "id %s where the test file has %s" % (json.dumps(row["id"]), json.dumps(example.id))
+    if not isinstance(row["label"], str) or row["label"] not in task.labels:
+        return "label %s is none of the strings %s" % (
+            json.dumps(row["label"], ensure_ascii=False), ", ".join(task.labels))
+    if task.label_descriptions and row["label_desc"] != task.label_descriptions[row["label"]]:
+        return 'label_desc %s where label "%s" has "%s"' % (
+            json.dumps(row["label_desc"], ensure_ascii=False), row["label"],
+            task.label_descriptions[row["label"]])
+    return None
+
+
+# ---------------------------------------------------------------------------------------------
+# The table. Labels in class index order; settings: length, batch, rate, epochs, save every
+# ---------------------------------------------------------------------------------------------
+
+_BINARY = ("0", "1")
+_INFERENCE = ("contradiction", "entailment", "neutral")
+
+_NEWS = collections.OrderedDict([
+    ("100", "news_story"), ("101", "news_culture"), ("102", "news_entertainment"),
+    ("103", "news_sports"), ("104", "news_finance"), ("106", "news_house"), ("107", "news_car"),
+    ("108", "news_edu"), ("109", "news_tech"), ("110", "news_military"), ("112", "news_travel"),
+    ("113", "news_world"), ("114", "news_stock"), ("115", "news_agriculture"),
+    ("116", "news_game"),
+])
+
+_TASKS = (
+    Task("afqmc", _BINARY, Settings(128, 16, 2e-5, 3, 300), ("sentence1", "sentence2"),
+         submission_name="afqmc_predict.json"),
+    Task("cmnli", _INFERENCE, Settings(128, 64, 3e-5, 2, 300), ("sentence1", "sentence2"),
+         submission_name="cmnli_predict.json", skipped_label="-"),
+    KeywordTask("csl", _BINARY, Settings(128, 16, 1e-5, 5, 100),
+                submission_name="csl_predict.json"),
+    Task("iflytek", [str(number) for number in range(119)], Settings(128, 32, 2e-5, 3, 300),
+         ("sentence",), submission_name="iflytek_predict.json"),
+    Task("tnews", _NEWS, Settings(128, 16, 2e-5, 3, 300), ("sentence",),
+         submission_name="tnews11_predict.json", label_descriptions=_NEWS),
+    CoreferenceTask("wsc", ("true", "false"), Settings(128, 16, 1e-5, 10, 10),
+                    aliases=("cluewsc2020",), submission_name="cluewsc11_predict.json"),
+    PairFileTask("lcqmc", _BINARY, Settings(128, 64, 1e-4, 5, None), ("text_a", "text_b"),
+                 aliases=("lcqmc_pair",)),
+    XnliTask("xnli", _INFERENCE, Settings(128, 32, 3e-5, 2, None), ("premise", "hypo"),
+             label_synonyms={"contradictory": "contradiction"}),
+)
+
+_BY_NAME = {name: task for task in _TASKS for name in (task.name,) + task.aliases}
+
+
+# ---------------------------------------------------------------------------------------------
+# Command line, for shell scripts
+# ---------------------------------------------------------------------------------------------
+
+def _overview():
+    """Returns the table of all tasks."""
+    header = ("task", "labels") + Settings._fields + ("submission",)
+    return console.table(header, [
+        [task.name, len(task.labels)]
+        + ["-" if value is None else _number(value) for value in task.settings]
+        + [task.submission_name or "-"] for task in _TASKS])
+
+
+def _submission_name(name):
+    """Returns the submission file's name; UserError for what is no CLUE task by this very name."""
+    task = get(name, "submission_name")
+    if task.name != name or not task.submission_name:
+        raise UserError("%s is no CLUE task by that name; use %s%s" % (
+            name, ", ".join(clue_names()), "" if task.submission_name else
+            " here, and run_classifier.py (or run_classifier_lcqmc.sh) for %s" % task.name))
+    return task.submission_name
+
+
+def main(_):
+    values = flags.FLAGS
+    if values.submission_name is not None:
+        print(_submission_name(values.submission_name))
+    elif values.settings is not None:
+        print(settings_flags(get(values.settings, "settings")))
+    else:
+        print(_overview())
+
+
+if __name__ == "__main__":
+    # Defined here, not on import: scripts that import this module have their own flags.
+    flags.DEFINE_string("settings", None, "Task whose settings are printed as flags.")
+    flags.DEFINE_string("submission_name", None, "CLUE task, in lower case, whose submission "
+                        "file's name is printed.")
+    errors.run(main)

@@ -1,0 +1,33 @@
+"""Makes the project's modules importable and finds the real data that tests may use."""
+
+import os
+import sys
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+import runtime  # noqa: E402,F401 - quiet start, before any test imports TensorFlow
+
+
+@pytest.fixture(scope="session")
+def root():
+    """Path of the project's folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Path of the real data beside the project; tests that need it skip where it is absent."""
+    path = os.environ.get("ALBERT_ZH_SHARED_DATA",
+                          os.path.join(os.path.dirname(ROOT), "shared", "data"))
+    if not os.path.isdir(path):
+        pytest.skip("no real data at %s (set ALBERT_ZH_SHARED_DATA)" % path)
+    return os.path.abspath(path)
+
+
+@pytest.fixture(scope="session")
+def vocab_file():
+    """Path of the Chinese vocabulary, 21,128 entries."""
+    return os.path.join(ROOT, "albert_config", "vocab.txt")

@@ -1,0 +1,100 @@
+"""Small models, checkpoints and records that several tests need."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import reference
+from conftest import ROOT
+
+import modeling
+import records
+
+import tensorflow.compat.v1 as tf
+
+TINY = {"vocab_size": 60, "embedding_size": 8, "hidden_size": 16, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "intermediate_size": 24, "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+        "max_position_embeddings": 32, "type_vocab_size": 2, "initializer_range": 0.02,
+        "ln_type": "postln"}
+
+
+def read(path):
+    """Returns a file's bytes."""
+    with io.open(str(path), "rb") as stream:
+        return stream.read()
+
+
+def write_config(folder, name="config.json", **changes):
+    """Writes a tiny configuration; returns its path."""
+    path = os.path.join(str(folder), name)
+    with io.open(path, "w", encoding="utf-8") as stream:
+        stream.write(json.dumps(dict(TINY, **changes)))
+    return path
+
+
+def write_checkpoint(prefix, weights):
+    """Writes {name: array} as a checkpoint of bare variables, as released ones are."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        variables = [tf.get_variable(name, initializer=tf.constant(value))
+                     for name, value in weights.items()]
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver(variables).save(session, str(prefix), write_meta_graph=False,
+                                       write_state=False)
+    return str(prefix)
+
+
+def pretraining_weights(**changes):
+    config = modeling.BertConfig.from_dict(dict(TINY, **changes))
+    return reference.initial_values(
+        modeling.pretraining_variable_shapes(config, modeling.BertModel))
+
+
+def read_checkpoint(prefix):
+    """Returns {name: array} of all tensors in a checkpoint."""
+    reader = tf.train.NewCheckpointReader(str(prefix))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def pretraining_rows(count, length=12, predictions=3, seed=3):
+    """Invents pre-training records as dicts of arrays."""
+    rng = np.random.RandomState(seed)
+    rows = []
+    for _ in range(count):
+        real = rng.randint(7, length + 1)
+        mask = (np.arange(length) < real).astype(int)
+        rows.append({
+            "input_ids": rng.randint(5, 60, size=length) * mask, "input_mask": mask,
+            "segment_ids": (np.arange(length) >= real // 2).astype(int) * mask,
+            "masked_lm_positions": np.sort(rng.choice(real, predictions, replace=False)),
+            "masked_lm_ids": rng.randint(5, 60, size=predictions),
+            "masked_lm_weights": np.array([1.0] * (predictions - 1) + [0.0], np.float32),
+            "next_sentence_labels": [rng.randint(0, 2)]})
+    return rows
+
+
+def write_records(path, rows):
+    records.write(str(path), [records.encode(records.PRETRAINING, row) for row in rows])
+    return str(path)
+
+
+def run_script(script, *arguments, **environment):
+    """Runs a script of the project as a user does; returns (exit status, stdout, stderr)."""
+    process = subprocess.Popen(
+        [sys.executable, os.path.join(ROOT, script)] + list(arguments), stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env=dict(os.environ, PYTHONIOENCODING="utf-8", **environment))
+    out, err = process.communicate()
+    return process.returncode, out.decode("utf-8"), err.decode("utf-8")
+
+
+def assert_user_error(result, *fragments):
+    """Checks that a script ended with one clear message: status, no traceback, the fragments."""
+    status, _, err = result
+    assert status != 0
+    for sign in ("Traceback", "Original stack trace", 'File "'):
+        assert sign not in err, err
+    for fragment in fragments:
+        assert fragment in err, err

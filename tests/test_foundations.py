@@ -1,0 +1,113 @@
+"""Errors, files and the console: what every script relies on."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+import console
+import errors
+import files
+from errors import UserError
+
+
+def run_python(code):
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    out, err = process.communicate()
+    return process.returncode, out.decode("utf-8"), err.decode("utf-8")
+
+
+def script(body):
+    return "import errors, files\ndef main(_):\n    %s\nerrors.run(main)" % body
+
+
+def test_user_errors_end_without_a_traceback():
+    status, _, err = run_python(script("raise errors.UserError('--x is wrong: use 3')"))
+    assert (status, err) == (1, "ERROR: --x is wrong: use 3\n")
+
+
+def test_file_errors_name_the_file():
+    status, _, err = run_python(script("open('/no/such/file')"))
+    assert (status, err) == (1, "ERROR: /no/such/file: No such file or directory\n")
+
+
+def test_defects_keep_their_traceback():
+    status, _, err = run_python(script("[][1]"))
+    assert status != 0 and "IndexError" in err
+
+
+def test_stray_arguments_are_refused():
+    status, _, err = run_python("import sys; sys.argv = ['x', 'stray']\n" + script("pass"))
+    assert status == 1 and "unexpected argument 'stray'" in err
+
+
+def test_nearest():
+    assert errors.nearest("hiden_size", ["hidden_size", "vocab"]) == ' Did you mean "hidden_size"?'
+    assert errors.nearest("zzz", ["hidden_size"]) == ""
+
+
+def test_lines_end_at_line_feeds_only(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_bytes("\ufeff一\u2028二\r\n三\u0085\n\n四".encode("utf-8"))
+    assert list(files.read_lines(str(path))) == [
+        (1, "一\u2028二"), (2, "三\u0085"), (3, ""), (4, "四")]
+
+
+def test_a_wrong_encoding_is_named_with_its_line(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_bytes("好\n".encode("utf-8") + "中文内容\n".encode("gb18030"))
+    with pytest.raises(UserError, match="x.txt line 2 is not UTF-8.*GB18030"):
+        list(files.read_lines(str(path)))
+
+
+def test_json_faults_are_named(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"a": 1}\n\n{"a": \n', encoding="utf-8")
+    with pytest.raises(UserError, match="x.json line 3 is not valid JSON"):
+        list(files.read_json_lines(str(path)))
+    path.write_text("[1]\n", encoding="utf-8")
+    with pytest.raises(UserError, match="line 1 holds list"):
+        list(files.read_json_lines(str(path)))
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
+    path = str(tmp_path / "x.tfrecord")
+    files.write_text(path, "old")
+    with pytest.raises(RuntimeError), files.atomic_write(path) as stream:
+        stream.write(b"half")
+        assert not any("tfrecord" in name for name in os.listdir(str(tmp_path))
+                       if name != "x.tfrecord")
+        raise RuntimeError("interrupted")
+    assert os.listdir(str(tmp_path)) == ["x.tfrecord"]
+    assert list(files.read_lines(path)) == [(1, "old")]
+
+
+def test_globs_and_lists(tmp_path):
+    for name in ("a.txt", "b.txt", "c.dat"):
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    folder = str(tmp_path)
+    found = files.expand("%s/*.txt, %s/c.dat,%s/a.txt" % (folder, folder, folder), "input_file")
+    assert [os.path.basename(path) for path in found] == ["a.txt", "b.txt", "c.dat"]
+    with pytest.raises(UserError, match="--input_file: no file matches .*z"):
+        files.expand(folder + "/z*", "input_file")
+    (tmp_path / "empty").write_text("", encoding="utf-8")
+    with pytest.raises(UserError, match="empty is empty"):
+        files.expand(folder + "/empty", "input_file")
+
+
+def test_a_file_in_the_place_of_a_folder(tmp_path):
+    (tmp_path / "out").write_text("x", encoding="utf-8")
+    with pytest.raises(UserError, match="--output_dir=.*out cannot be written to"):
+        files.make_dir(str(tmp_path / "out"), "output_dir")
+
+
+def test_tables_line_up_with_chinese():
+    text = console.table(["任务", "n"], [["情感", 1], ["ab", 22]])
+    assert text.split("\n") == ["任务   n", "----  --", "情感   1", "ab    22"]
+
+
+def test_durations():
+    assert [console.duration(s) for s in (5, 65, 3725)] == ["0:05", "1:05", "1:02:05"]

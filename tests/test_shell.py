@@ -1,0 +1,122 @@
+"""The shell entrances: help, arguments, clear errors; the whole way is run by CI's sample run."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+import reference
+from conftest import ROOT
+from helpers import write_checkpoint
+
+import modeling
+
+SCRIPTS = ["run_classifier_clue.sh", "run_classifier_lcqmc.sh", "create_pretrain_data.sh"]
+RUNTIME = "1" if os.sep + ".venv-tf1" + os.sep in os.path.abspath(os.__file__) else "2"
+
+
+def bash(script, *arguments, **environment):
+    """Runs a shell script from another folder; returns (exit status, stdout, stderr)."""
+    settings = dict(os.environ, **environment)
+    process = subprocess.Popen(["bash", os.path.join(ROOT, script)] + list(arguments), cwd="/",
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=settings)
+    out, err = process.communicate()
+    return process.returncode, out.decode("utf-8"), err.decode("utf-8")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help(script):
+    status, out, err = bash(script, "--help")
+    assert status == 0, err
+    assert "usage: bash " + script in out.lower()
+
+
+@pytest.mark.parametrize("script", SCRIPTS[:2])
+def test_arguments_that_are_no_flags_are_refused(script):
+    status, _, err = bash(script, "sample")
+    assert status == 1 and "unexpected argument 'sample'" in err
+    status, _, err = bash(script, "--sample", "--from_scratch")
+    assert status == 1 and "not both" in err
+
+
+def test_unknown_tasks_are_refused_before_anything_starts(tmp_path):
+    status, _, err = bash("run_classifier_clue.sh", "--from_scratch", TASKS="tnews wcs",
+                          CLUE_DATA_DIR=os.path.join(ROOT, "data", "clue_sample"),
+                          OUTPUT_DIR=str(tmp_path))
+    assert status != 0 and "wcs" in err and "wsc" in err
+    assert "Traceback" not in err and os.listdir(str(tmp_path)) == []
+
+
+def test_lcqmc_without_its_licensed_data_says_what_to_do(tmp_path):
+    status, _, err = bash("run_classifier_lcqmc.sh", "--from_scratch",
+                          LCQMC_DATA_DIR=str(tmp_path))
+    assert status == 1 and "licensed corpus" in err and "train.txt" in err
+
+
+def test_two_tasks_to_a_zip_in_a_folder_with_a_space(tmp_path):
+    folder = tmp_path / "my runs"
+    status, out, err = bash(
+        "run_classifier_clue.sh", "--from_scratch", "--max_seq_length=16", TASKS="wsc tnews",
+        CLUE_DATA_DIR=os.path.join(ROOT, "data", "clue_sample"), OUTPUT_DIR=str(folder),
+        MAX_STEPS="2", ALBERT_TF=RUNTIME)
+    assert status == 0, err
+    rows = [line.split() for line in out.splitlines() if line.startswith(("wsc ", "tnews "))]
+    assert [row[0] for row in rows[-2:]] == ["wsc", "tnews"]
+    assert all(row[2] == "2" for row in rows[-2:])  # best step
+    assert os.path.exists(str(folder / "clue_submission.zip"))
+
+
+@pytest.fixture()
+def mirror(tmp_path):
+    """A local server with the two archives that a first run needs; yields its address.
+
+    The model is laid out like a released archive: in a folder, its `checkpoint` file pointing
+    nowhere.
+    """
+    site = tmp_path / "site"
+    model = tmp_path / "albert_tiny_489k"
+    model.mkdir()
+    site.mkdir()
+    config = os.path.join(ROOT, "albert_config", "albert_config_tiny.json")
+    shapes = modeling.pretraining_variable_shapes(
+        modeling.BertConfig.from_json_file(config), modeling.BertModel)
+    write_checkpoint(model / "albert_model.ckpt", reference.initial_values(shapes))
+    (model / "checkpoint").write_text('model_checkpoint_path: "/gone/model.ckpt-1"\n',
+                                      encoding="utf-8")
+    shutil.copy(config, str(model))
+    shutil.copy(os.path.join(ROOT, "albert_config", "vocab.txt"), str(model))
+    shutil.make_archive(str(site / "albert_tiny_489k"), "zip", str(tmp_path), model.name)
+    with zipfile.ZipFile(str(site / "tnews_public.zip"), "w") as archive:
+        for split in ("train", "dev", "test"):
+            archive.write(os.path.join(ROOT, "data", "clue_sample", "tnews", split + ".json"),
+                          split + ".json")
+        archive.writestr("README", os.urandom(1 << 22))  # as large as is plausible
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(site)], stdout=subprocess.PIPE)
+    yield "http://127.0.0.1:%d/" % int(server.stdout.readline())
+    server.kill()
+    server.wait()
+
+
+SERVER = """
+import functools, http.server, sys
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"""
+
+
+def test_model_and_data_are_downloaded_when_absent(mirror, tmp_path):
+    work = {"CLUE_DATA_DIR": str(tmp_path / "data"), "MODEL_DIR": str(tmp_path / "albert_tiny"),
+            "OUTPUT_DIR": str(tmp_path / "out"), "ALBERT_ZH_MIRROR": mirror, "TASKS": "tnews",
+            "MAX_STEPS": "1", "ALBERT_TF": RUNTIME, "no_proxy": "127.0.0.1"}
+    status, out, err = bash("run_classifier_clue.sh", "--max_seq_length=16", **work)
+    assert status == 0, err
+    assert "Initialisation: 24 of 26 variables from %s" % work["MODEL_DIR"] in err
+    assert os.path.exists(str(tmp_path / "out" / "clue_submission.zip"))
+    status, _, err = bash("run_classifier_clue.sh", "--max_seq_length=16",
+                          **dict(work, ALBERT_ZH_MIRROR="http://127.0.0.1:9/"))
+    assert status == 0, err  # everything is there: no server is asked
