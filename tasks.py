@@ -2,7 +2,8 @@
 
 A new task is one row of `_TASKS`, or a class of a few lines where its rows need more than their
 fields. `python tasks.py` lists the tasks, `python tasks.py --settings=tnews` prints the settings
-of one as flags.
+of one as flags. Your own data, whose labels are known only from its files, is own_data.py's work:
+only the names and settings of its tasks stand here.
 """
 
 import collections
@@ -51,14 +52,20 @@ def get(name, flag="task_name"):
     wanted = (name or "").strip().lower()
     if wanted in _BY_NAME:
         return _BY_NAME[wanted]
+    if wanted in OWN_DATA:
+        raise UserError("--%s=%s: that is your own data, whose labels are known only from its "
+                        "files; run_classifier.py reads it: --task_name=%s --data_dir=FOLDER"
+                        % (flag, name, wanted))
     if not wanted:
-        raise UserError("--%s is missing: name one of %s" % (flag, ", ".join(names())))
+        raise UserError("--%s is missing: name one of %s" % (
+            flag, ", ".join(names() + list(OWN_DATA))))
+    known = sorted(list(_BY_NAME) + list(OWN_DATA))
     raise UserError("--%s=%s is no known task.%s Known are: %s" % (
-        flag, name, errors.nearest(wanted, _BY_NAME), ", ".join(sorted(_BY_NAME))))
+        flag, name, errors.nearest(wanted, known), ", ".join(known)))
 
 
 def names():
-    """Returns the names of all tasks, without aliases."""
+    """Returns the names of the registered tasks, without aliases; OWN_DATA are two more."""
     return [task.name for task in _TASKS]
 
 
@@ -67,10 +74,16 @@ def clue_names():
     return [task.name for task in _TASKS if task.submission_name]
 
 
-def settings_flags(task):
-    """Returns the settings as flags: '--max_seq_length=128 --train_batch_size=16 ...'."""
+def settings(name, flag="task_name"):
+    """Returns the Settings of the task called `name`, which may be one of OWN_DATA."""
+    wanted = (name or "").strip().lower()
+    return OWN_SETTINGS if wanted in OWN_DATA else get(name, flag).settings
+
+
+def settings_flags(values):
+    """Returns Settings as flags: '--max_seq_length=128 --train_batch_size=16 ...'."""
     return " ".join("--%s=%s" % (name, _number(value))
-                    for name, value in task.settings._asdict().items() if value is not None)
+                    for name, value in values._asdict().items() if value is not None)
 
 
 def _number(value):
@@ -97,12 +110,17 @@ class Task(object):
 
     file_names = {split: (split + ".json",) for split in SPLITS}
 
+    # The columns that texts and label come from, where the user chooses them (own_data.py).
+    text_columns = label_column = None
+
     def __init__(self, name, labels, settings, fields=(), aliases=(), submission_name=None,
-                 label_descriptions=None, skipped_label=None, label_synonyms=None):
+                 label_descriptions=None, skipped_label=None, label_synonyms=None,
+                 label_field="label"):
         """Describes a task.
 
         Args:
             fields: the names of the one or two text fields of a row.
+            label_field: the name of its label's field.
             skipped_label: the label of training and dev rows to leave out (annotators disagreed).
             label_synonyms: dict of other spellings to the label they stand for.
             The others are the attributes of the same name.
@@ -111,7 +129,7 @@ class Task(object):
         self.aliases, self.submission_name = tuple(aliases), submission_name
         self.label_descriptions = label_descriptions
         self._fields, self._skipped_label = tuple(fields), skipped_label
-        self._label_synonyms = label_synonyms or {}
+        self._label_synonyms, self._label_field = label_synonyms or {}, label_field
 
     def read(self, data_dir, split):
         """Returns the examples of a split ("train", "dev" or "test") in the file's order.
@@ -126,7 +144,7 @@ class Task(object):
             console.say("--data_dir=%s holds no files of task %s itself: reading %s"
                         % (data_dir, self.name, path))
         notes, examples = collections.OrderedDict(), []
-        for number, (line, values) in enumerate(self.rows(path)):
+        for number, (line, values) in enumerate(self.rows(path, split)):
             example = self._example(_Row(values, path, line, self.name, notes), number, split)
             if example is not None:
                 examples.append(example)
@@ -136,7 +154,7 @@ class Task(object):
             raise UserError("%s holds no example of task %s; %s" % (path, self.name, self.remedy()))
         return examples
 
-    def rows(self, path):
+    def rows(self, path, split):
         """Yields (line number, dict of the row's fields)."""
         return files.read_json_lines(path)
 
@@ -156,19 +174,19 @@ class Task(object):
 
     def _label(self, row, split):
         """Returns the label's canonical spelling; None for an unlabelled test row."""
-        value = row.values.get("label")
-        label = None if value is None else _label_text(value)
+        value = row.values.get(self._label_field)
+        label = None if value is None else label_text(value)
         label = self._label_synonyms.get(label, label)
         if label in self.labels:
             return label
         if split == "test" and label in _NO_LABEL:
             return None
         if label is None:
-            row.fail('the field "label" is missing, and only test rows may go without; the row '
-                     "holds: %s" % row.holds())
+            row.fail('the field "%s" is missing, and only test rows may go without; the row '
+                     "holds: %s" % (self._label_field, row.holds()))
         if label != self._skipped_label:
             row.fail('label "%s" is unknown to task %s.%s Known are: %s' % (
-                label, self.name, errors.nearest(label, self.labels), ", ".join(self.labels)))
+                label, self.name, errors.nearest(label, self.labels), _listed(self.labels)))
         return label
 
     def find(self, data_dir, split):
@@ -208,7 +226,9 @@ class Task(object):
             raise UserError("--data_dir=%s is a file: name the folder that holds it" % data_dir)
         if self._has_files(data_dir):
             return data_dir
-        inside = [os.path.join(data_dir, name) for name in (self.name,) + self.aliases]
+        names = files.list_dir(data_dir) if files.is_dir(data_dir) else []
+        inside = [os.path.join(data_dir, name) for name in names
+                  if name.lower() in (self.name,) + self.aliases]
         inside = [folder for folder in inside if self._has_files(folder)]
         if len(inside) > 1:
             raise UserError("--data_dir=%s: both %s hold files of task %s; name one of them"
@@ -268,7 +288,7 @@ class PairFileTask(Task):
 
     file_names = {split: (split + ".txt",) for split in SPLITS}
 
-    def rows(self, path):
+    def rows(self, path, split):
         return _tsv_rows(path, ("text_a", "text_b", "label"), self.labels)
 
     def remedy(self):
@@ -285,7 +305,7 @@ class XnliTask(Task):
         "test": ("xnli.test.tsv", "test.json"),
     }
 
-    def rows(self, path):
+    def rows(self, path, split):
         if path.endswith(".json"):
             return files.read_json_lines(path)
         labels = self.labels + tuple(self._label_synonyms)
@@ -297,6 +317,86 @@ class XnliTask(Task):
         return ("put XNLI's files there, either multinli/multinli.train.zh.tsv, xnli.dev.tsv and "
                 "xnli.test.tsv (XNLI-MT-1.0.zip and XNLI-1.0.zip) or train.json, dev.json and "
                 "test.json (a line: premise, hypo and label)")
+
+
+class GlueTask(Task):
+    """A task of GLUE (Wang et al. 2018): tab-separated, columns named in line 1, plain quotes."""
+
+    file_names = {split: (split + ".tsv",) for split in SPLITS}
+
+    def rows(self, path, split):
+        needed = self._fields if split == "test" else self._fields + (self._label_field,)
+        header = None
+        for line, columns in tsv_lines(path):
+            if header is None:
+                header = columns
+                absent = [name for name in needed if name not in header]
+                if absent:
+                    raise UserError('%s line %d must name the columns of task %s; "%s" is missing, '
+                                    "it holds: %s" % (path, line, self.name, absent[0],
+                                                      ", ".join(columns)[:200]))
+            else:
+                _check_width(path, line, columns, header)
+                yield line, dict(zip(header, columns))
+
+    def remedy(self):
+        return ("GLUE's files (https://gluebenchmark.com/tasks) belong there: %s"
+                % ", ".join(self.file_names[split][0] for split in SPLITS))
+
+
+class MatchedTask(GlueTask):
+    """MNLI, with the dev and test files of the genres that training has seen."""
+
+    file_names = dict(GlueTask.file_names, dev=("dev_matched.tsv",), test=("test_matched.tsv",))
+
+
+class AcceptabilityTask(GlueTask):
+    """CoLA: source, label, star and sentence without a header; in test index and sentence with."""
+
+    def rows(self, path, split):
+        names = None
+        for line, columns in tsv_lines(path):
+            if names is None:
+                if columns[0].strip() == "index" and len(columns) == 2:
+                    names = ("index", "sentence")
+                    continue
+                names = ("source", "label", "star", "sentence")
+            _check_width(path, line, columns, names)
+            row = dict(zip(names, columns))
+            if line == 1 and _is_header((row["sentence"],), row["label"], self.labels):
+                console.say("%s: line 1 reads as a header and is passed over: %s"
+                            % (path, ", ".join(columns)))
+                continue
+            yield line, row
+
+
+class ParaphraseTask(GlueTask):
+    """MRPC, as GLUE's files or as Microsoft's, whose training file holds GLUE's dev rows too."""
+
+    file_names = dict(GlueTask.file_names, train=("train.tsv", "msr_paraphrase_train.txt"),
+                      test=("test.tsv", "msr_paraphrase_test.txt"))
+
+    def rows(self, path, split):
+        rows = super(ParaphraseTask, self).rows(path, split)
+        if os.path.basename(path) != "msr_paraphrase_train.txt":
+            return rows
+        dev = os.path.join(os.path.dirname(path), "dev.tsv")
+        return self._without(rows, dev, path) if files.exists(dev) else rows
+
+    def _without(self, rows, dev, path):
+        """Yields the rows that are not in the file `dev`, so that none is trained on."""
+        held_out = {self._key(row) for _, row in super(ParaphraseTask, self).rows(dev, "dev")}
+        count = 0
+        for line, row in rows:
+            if self._key(row) in held_out:
+                count += 1
+            else:
+                yield line, row
+        if count:
+            console.say("%s: rows left out because they are in dev.tsv: %d" % (path, count))
+
+    def _key(self, row):
+        return tuple(row[field].strip() for field in self._fields)
 
 
 def mark_spans(text, first, second):
@@ -327,13 +427,19 @@ def mark_spans(text, first, second):
 _NO_LABEL = (None, "", "-", "-1")
 
 
-def _label_text(value):
+def label_text(value):
     """Returns a JSON label as a string: 108, 108.0 and "108" are one label, as true and "true"."""
     if isinstance(value, str):
-        return value
+        return value.strip()
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return json.dumps(value, ensure_ascii=False)
+
+
+def _listed(labels, most=150):
+    """Returns the labels between commas, the first ones of very many."""
+    more = ", ... (%d in all)" % len(labels) if len(labels) > most else ""
+    return ", ".join(labels[:most]) + more
 
 
 class _Row(object):
@@ -354,14 +460,14 @@ class _Row(object):
         return ", ".join(self.values) or "nothing"
 
     def text(self, field):
-        return self._checked_text(field, self._value(field, (str,), "a string"))
+        return self.checked_text(field, self._value(field, (str,), "a string"))
 
     def text_list(self, field):
         items = self._value(field, (list,), "a list of strings")
         for item in items:
             if not isinstance(item, str):
                 self._wrong_type(field, item, "a list of strings")
-            self._checked_text(field, item)
+            self.checked_text(field, item)
         return items
 
     def integer(self, field):
@@ -373,9 +479,9 @@ class _Row(object):
 
     def id(self, number):
         for field in ("id", "idx"):
-            if self.values.get(field) is not None:
+            if self.values.get(field) not in (None, ""):
                 value = self._value(field, (int, str), "a whole number or a string")
-                return self._checked_text(field, value) if isinstance(value, str) else value
+                return self.checked_text(field, value) if isinstance(value, str) else value
         return number
 
     def _value(self, field, types, expected):
@@ -391,7 +497,7 @@ class _Row(object):
         self.fail('the field "%s%s" must be %s; here it holds %s'
                   % (self._prefix, field, expected, json.dumps(value, ensure_ascii=False)[:80]))
 
-    def _checked_text(self, field, text):
+    def checked_text(self, field, text):
         """Refuses half a surrogate pair, which JSON can spell and UTF-8 cannot."""
         try:
             text.encode("utf-8")
@@ -406,9 +512,16 @@ class _Row(object):
 # Tab-separated rows: no quoting, nothing dropped in silence
 # ---------------------------------------------------------------------------------------------
 
-_COLUMN_NAME = re.compile(
-    "(text|s|sent|sentence|q|query|question|title|premise|hypo|hypothesis|label|gold_label|"
-    "句子|文本|标签)[ _]?[12ab]?", re.IGNORECASE)
+# Names that columns go by. Of the texts: what usually comes first in a pair stands first.
+TEXT_NAMES = (
+    "premise", "hypothesis", "hypo", "query", "question", "q", "title", "text", "sentence", "sent",
+    "s", "content", "body", "document", "doc", "passage", "paragraph", "abstract", "abst",
+    "answer", "review", "comment", "utterance", "问题", "问句", "查询", "标题", "文本", "句子",
+    "语句", "内容", "正文", "摘要", "答案", "回答", "评论")
+LABEL_NAMES = (
+    "label", "labels", "gold_label", "label_id", "class", "category", "sentiment", "target", "tag",
+    "polarity", "intent", "topic", "标签", "类别", "分类", "情感", "意图", "极性")
+COLUMN_NAME = re.compile("(%s)[ _]?([12ab]?)" % "|".join(TEXT_NAMES + LABEL_NAMES), re.IGNORECASE)
 
 _XNLI_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur",
                    "vi", "zh")
@@ -416,22 +529,19 @@ _XNLI_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "
 
 def _tsv_rows(path, fields, labels):
     """Yields (line, dict of fields) of a file whose columns are `fields`, the label last."""
-    for line, columns in _tsv_lines(path):
-        if len(columns) != len(fields):
-            raise UserError("%s line %d has %d column%s where %d are expected, between tabs: %s" % (
-                path, line, len(columns), "" if len(columns) == 1 else "s", len(fields),
-                ", ".join(fields)))
+    for line, columns in tsv_lines(path):
+        _check_width(path, line, columns, fields)
         if line == 1 and _is_header(columns[:-1], columns[-1], labels):
             console.say("%s: line 1 reads as a header and is passed over: %s"
                         % (path, ", ".join(columns)))
             continue
-        yield line, dict(zip(fields, columns[:-1] + [columns[-1].strip()]))
+        yield line, dict(zip(fields, columns))
 
 
 def _chinese_rows(path, labels):
     """Yields (line, dict of fields) of the Chinese rows of xnli.dev.tsv or xnli.test.tsv."""
     others = 0
-    for line, columns in _tsv_lines(path):
+    for line, columns in tsv_lines(path):
         if len(columns) < 8:
             raise UserError("%s line %d has %d columns where XNLI has 8 or more, between tabs: "
                             "language first, label second, texts seventh and eighth"
@@ -440,7 +550,7 @@ def _chinese_rows(path, labels):
         if line == 1 and _is_header((premise, hypothesis), label, labels):
             continue
         if language == "zh":
-            yield line, {"premise": premise, "hypo": hypothesis, "label": label.strip()}
+            yield line, {"premise": premise, "hypo": hypothesis, "label": label}
         elif language in _XNLI_LANGUAGES:
             others += 1
         else:
@@ -451,7 +561,15 @@ def _chinese_rows(path, labels):
         console.say("%s: rows in other languages than zh passed over: %d" % (path, others))
 
 
-def _tsv_lines(path):
+def _check_width(path, line, columns, names):
+    """Raises UserError unless a row has as many columns as there are names."""
+    if len(columns) != len(names):
+        raise UserError("%s line %d has %d column%s where %d are expected, between tabs: %s" % (
+            path, line, len(columns), "" if len(columns) == 1 else "s", len(names),
+            ", ".join(names)))
+
+
+def tsv_lines(path):
     """Yields (line, columns); blank lines may stand at the end only."""
     blank = None
     for line, text in files.read_lines(path):
@@ -466,7 +584,7 @@ def _tsv_lines(path):
 def _is_header(texts, label, labels):
     """Tells whether a first line reads as column names: no known label beside texts like those."""
     return label.strip() not in labels and all(
-        _COLUMN_NAME.fullmatch(text.strip()) for text in texts)
+        COLUMN_NAME.fullmatch(text.strip()) for text in texts)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -558,7 +676,19 @@ _TASKS = (
                  aliases=("lcqmc_pair",)),
     XnliTask("xnli", _INFERENCE, Settings(128, 32, 3e-5, 2, None), ("premise", "hypo"),
              label_synonyms={"contradictory": "contradiction"}),
+    # GLUE's: length, batch and rate of the ALBERT paper (Lan et al. 2020, table 14); its steps
+    # (5336, 10000, 800) as passes over the 8551, 392702 and 3668 training rows.
+    AcceptabilityTask("cola", _BINARY, Settings(512, 16, 1e-5, 10, None), ("sentence",)),
+    MatchedTask("mnli", _INFERENCE, Settings(512, 128, 3e-5, 3.26, None),
+                ("sentence1", "sentence2"), label_field="gold_label", skipped_label="-"),
+    ParaphraseTask("mrpc", _BINARY, Settings(512, 32, 2e-5, 7, None), ("#1 String", "#2 String"),
+                   label_field="Quality"),
 )
+
+# The tasks of own_data.py: one text, two texts. Nothing is published for data that nobody knows:
+# a start, the flags' defaults with LCQMC's learning rate.
+OWN_DATA = ("sentence", "sentence_pair")
+OWN_SETTINGS = Settings(128, 32, 1e-4, 3, None)
 
 _BY_NAME = {name: task for task in _TASKS for name in (task.name,) + task.aliases}
 
@@ -568,12 +698,12 @@ _BY_NAME = {name: task for task in _TASKS for name in (task.name,) + task.aliase
 # ---------------------------------------------------------------------------------------------
 
 def _overview():
-    """Returns the table of all tasks."""
-    header = ("task", "labels") + Settings._fields + ("submission",)
-    return console.table(header, [
-        [task.name, len(task.labels)]
-        + ["-" if value is None else _number(value) for value in task.settings]
-        + [task.submission_name or "-"] for task in _TASKS])
+    """Returns the table of all tasks, your own data included."""
+    rows = [(task.name, len(task.labels), task.settings, task.submission_name) for task in _TASKS]
+    rows += [(name, "yours", OWN_SETTINGS, None) for name in OWN_DATA]
+    return console.table(("task", "labels") + Settings._fields + ("submission",), [
+        [name, labels] + ["-" if value is None else _number(value) for value in numbers]
+        + [submission or "-"] for name, labels, numbers, submission in rows])
 
 
 def _submission_name(name):
@@ -591,7 +721,7 @@ def main(_):
     if values.submission_name is not None:
         print(_submission_name(values.submission_name))
     elif values.settings is not None:
-        print(settings_flags(get(values.settings, "settings")))
+        print(settings_flags(settings(values.settings, "settings")))
     else:
         print(_overview())
 
