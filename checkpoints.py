@@ -16,12 +16,14 @@ from errors import UserError, nearest
 import tensorflow.compat.v1 as tf
 
 ENCODER = "bert/"
+_GROUP = re.compile(r"^(bert/encoder/transformer/)group_\d+/")
 _SUFFIXES = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
 Fit = collections.namedtuple("Fit", ["prefix", "loaded", "fresh"])
 Fit.__doc__ = """What a model takes from a checkpoint.
 
-prefix: the checkpoint; loaded: variable names taken from it; fresh: names initialised anew."""
+prefix: the checkpoint; loaded: {variable of the model: variable in the file}; fresh: names of the
+variables initialised anew."""
 
 
 # ---------------------------------------------------------------------------------------------
@@ -196,7 +198,7 @@ _LAYOUT_ADVICE = {
 # Does it fit the model?
 # ---------------------------------------------------------------------------------------------
 
-def fit(prefix, model_shapes, allow_partial=False, required_heads=()):
+def fit(prefix, model_shapes, allow_partial=False, required_heads=(), from_group0=False):
     """Decides what a model takes from a checkpoint, or refuses it.
 
     Optimizer slots and heads that the model lacks are ignored. Every encoder variable (`bert/`)
@@ -206,6 +208,7 @@ def fit(prefix, model_shapes, allow_partial=False, required_heads=()):
         model_shapes: {name: shape} of the model's trainable variables.
         allow_partial: take what fits of the encoder too.
         required_heads: names of head variables that must be loaded (evaluation, prediction).
+        from_group0: every parameter group (Google layout) takes the values of the file's group 0.
 
     Returns:
         Fit.
@@ -216,8 +219,12 @@ def fit(prefix, model_shapes, allow_partial=False, required_heads=()):
     shapes = read_shapes(prefix)
     check_content(prefix)
     _require_float32(prefix, model_shapes)
-    loaded = [name for name in model_shapes if shapes.get(name) == tuple(model_shapes[name])]
-    fresh = [name for name in model_shapes if name not in set(loaded)]
+    sources = {name: _GROUP.sub(r"\1group_0/", name) if from_group0 else name
+               for name in model_shapes}
+    loaded = collections.OrderedDict(
+        (name, sources[name]) for name in model_shapes
+        if shapes.get(sources[name]) == tuple(model_shapes[name]))
+    fresh = [name for name in model_shapes if name not in loaded]
     encoder_faults = [name for name in fresh if name.startswith(ENCODER)]
     if encoder_faults and (not allow_partial or not _any_encoder(loaded)):
         raise UserError(_refusal(prefix, shapes, model_shapes, encoder_faults))
@@ -288,11 +295,14 @@ def _matching_config(shapes):
     return ""
 
 
-def require_same_config(config, prefix, allow_partial=False):
+def require_same_config(config, prefix, allow_partial=False, free=()):
     """Stops when the configurations beside a checkpoint all differ from the given one.
 
     The depth of a model with shared layers cannot be read off its variables: the file beside the
     checkpoint is the only witness.
+
+    Args:
+        free: names of settings that may differ.
 
     Raises:
         UserError: lists each differing key with both values.
@@ -303,7 +313,7 @@ def require_same_config(config, prefix, allow_partial=False):
         settings = files.read_json(path)
         if not isinstance(settings, dict) or "hidden_size" not in settings:
             continue
-        differences = _differences(config, settings)
+        differences = [row for row in _differences(config, settings) if row[0] not in free]
         if not differences:
             agrees = True
         elif closest is None or len(differences) < len(closest[1]):
@@ -365,7 +375,7 @@ def require_resumable(prefix, model_shapes, slot_names):
 # ---------------------------------------------------------------------------------------------
 
 def starting_point(config, shapes, run_record, output_dir, init_checkpoint, allow_partial=False,
-                   slot_names=()):
+                   slot_names=(), from_group0=False):
     """Decides where the weights come from and says so: the folder's run, a checkpoint, chance.
 
     Args:
@@ -392,9 +402,10 @@ def starting_point(config, shapes, run_record, output_dir, init_checkpoint, allo
     model_fit = None
     if init_checkpoint:
         prefix = resolve(init_checkpoint)
-        model_fit = (fit(prefix, shapes, allow_partial) if slot_names
+        model_fit = (fit(prefix, shapes, allow_partial, from_group0=from_group0) if slot_names
                      else fit_with_heads(prefix, shapes))
-        require_same_config(config, prefix, allow_partial)
+        require_same_config(config, prefix, allow_partial,
+                            free=("num_hidden_groups",) if from_group0 else ())
     elif not slot_names:
         raise UserError("--output_dir=%s holds no checkpoint: train first (--do_train), or name a "
                         "trained one as --init_checkpoint" % output_dir)
@@ -441,7 +452,60 @@ def load(model_fit, with_global_step=False):
         model_fit: Fit.
         with_global_step: take the step as well, where the file has one (evaluation).
     """
-    assignments = {name: name for name in model_fit.loaded}
+    rest = [(source, name) for name, source in model_fit.loaded.items()]
     if with_global_step and "global_step" in read_shapes(model_fit.prefix):
-        assignments["global_step"] = tf.train.get_or_create_global_step()
-    tf.train.init_from_checkpoint(model_fit.prefix, assignments)
+        rest.append(("global_step", tf.train.get_or_create_global_step()))
+    while rest:  # one call takes each variable of the file once
+        assignments = dict(rest)
+        tf.train.init_from_checkpoint(model_fit.prefix, assignments)
+        rest = [(source, target) for source, target in rest if assignments[source] is not target]
+
+
+def paths_of(prefix):
+    """Returns a checkpoint's files, the index last: it is written last, so it vouches for all."""
+    return files.glob(_glob_escape(prefix) + ".data-*") + [prefix + ".index"]
+
+
+def copy(prefix, target):
+    """Copies a checkpoint to another prefix."""
+    for path in paths_of(prefix):
+        files.copy(path, target + path[len(prefix):])
+
+
+def move(prefix, target):
+    """Moves a finished checkpoint into place, over an older one of the same name."""
+    for path in paths_of(prefix):
+        files.move(path, target + path[len(prefix):])
+
+
+def strip(prefix, target):
+    """Writes the model's variables of a checkpoint as one without optimizer slots or step.
+
+    Args:
+        prefix: any checkpoint of ours or a released one; target: the new prefix.
+
+    Returns:
+        (number of variables kept, number left out).
+
+    Raises:
+        UserError: there is no encoder in it.
+    """
+    shapes = read_shapes(prefix)
+    check_content(prefix)
+    kept = sorted(name for name in shapes if name != "global_step"
+                  and not name.endswith(("/adam_m", "/adam_v", "/lamb_m", "/lamb_v")))
+    if layout_of(shapes) not in ("albert_zh", "google"):
+        raise UserError("checkpoint %s cannot be exported: %s"
+                        % (prefix, _LAYOUT_ADVICE[layout_of(shapes)]))
+    reader = tf.train.NewCheckpointReader(prefix)
+    with tf.Graph().as_default(), tf.Session() as session:
+        # Fed one by one: a graph must not hold the weights as constants (2 GB at most).
+        placeholders = [tf.placeholder(reader.get_variable_to_dtype_map()[name], shapes[name])
+                        for name in kept]
+        variables = [tf.get_variable(name, initializer=placeholder, trainable=False)
+                     for name, placeholder in zip(kept, placeholders)]
+        for name, variable, placeholder in zip(kept, variables, placeholders):
+            session.run(variable.initializer, {placeholder: reader.get_tensor(name)})
+        tf.train.Saver(variables, max_to_keep=None).save(
+            session, target, write_meta_graph=False, write_state=False)
+    return len(kept), len(shapes) - len(kept)

@@ -1,160 +1,60 @@
-"""Classification, for both layouts: features, model_fn, training, selection and prediction.
+"""Classification, for both layouts: model_fn, training, evaluation and prediction.
 
 Dimension letters: B batch, S sequence length, H hidden size, C classes.
 """
 
 import collections
-import hashlib
-import json
 import os
 
 import checkpoints
 import estimators
+import features
 import files
+import metrics
 import modeling
 import optimization
+import plots
 import records
-import runtime
+import runtime  # noqa: F401 - before TensorFlow
+import selection
 import tasks
 from console import Progress, say, table
-from errors import UserError
 
 import tensorflow.compat.v1 as tf
 
 POOLED_DROPOUT = 0.1
-SHUFFLE_BUFFER = 100000
-FEATURES_VERSION = 1  # raise when the same text would give other features: caches are then renewed
 
-Recipe = collections.namedtuple("Recipe", ["learning_rate", "num_train_steps", "num_warmup_steps"])
-Recipe.__doc__ = "How a classifier is trained: AdamW with these numbers."
+Recipe = collections.namedtuple("Recipe", [
+    "learning_rate", "num_train_steps", "num_warmup_steps", "class_weights"])
+Recipe.__doc__ = """How a classifier is trained: AdamW with these numbers.
 
-Split = collections.namedtuple("Split", ["path", "key", "examples"])
-Split.__doc__ = """Features of one split.
+class_weights: C numbers that the examples' losses are weighted with, or None."""
 
-path: record file; key: what they were made from, hashed; examples: list of tasks.Example."""
+Head = collections.namedtuple("Head", ["classes", "use_pooled_output"])
+Head.__doc__ = """What stands on the encoder.
 
-
-# ---------------------------------------------------------------------------------------------
-# Features
-# ---------------------------------------------------------------------------------------------
-
-def truncate_pair(tokens_a, tokens_b, max_tokens):
-    """Shortens the longer of two token lists, from its end, until both fit together.
-
-    truncate_pair([1, 2, 3, 4], [5, 6], 4) == ([1, 2], [5, 6])
-    """
-    length_a, length_b = len(tokens_a), len(tokens_b)
-    while length_a + length_b > max_tokens:
-        if length_a > length_b:
-            length_a -= 1
-        else:
-            length_b -= 1
-    return tokens_a[:length_a], tokens_b[:length_b]
-
-
-def featurise(example, labels, tokenizer, max_seq_length):
-    """Turns an example into features of its own length: [CLS] a [SEP], or [CLS] a [SEP] b [SEP].
-
-    Args:
-        labels: the task's labels; an example without one gets class 0.
-
-    Returns:
-        dict of field name to list of numbers, as records.CLASSIFICATION says.
-    """
-    tokens_a = tokenizer.tokenize(example.text_a)
-    tokens_b = [] if example.text_b is None else tokenizer.tokenize(example.text_b)
-    if example.text_b is None:
-        tokens_a = tokens_a[:max_seq_length - 2]
-    else:
-        tokens_a, tokens_b = truncate_pair(tokens_a, tokens_b, max_seq_length - 3)
-    cls, sep = tokenizer.cls_token, tokenizer.sep_token
-    tokens = [cls] + tokens_a + [sep]
-    segments = [0] * len(tokens)
-    if example.text_b is not None:
-        tokens += tokens_b + [sep]
-        segments += [1] * (len(tokens) - len(segments))
-    label = 0 if example.label is None else labels.index(example.label)
-    return {"input_ids": tokenizer.convert_tokens_to_ids(tokens), "input_mask": [1] * len(tokens),
-            "segment_ids": segments, "label_ids": [label], "is_real_example": [1]}
-
-
-def split_features(task, split, examples, data_dir, output_dir, tokenizer, tokenizer_key,
-                   max_seq_length):
-    """Makes the features of a split's examples, or finds them made from the very same content.
-
-    Args:
-        examples: what task.read(data_dir, split) gave.
-        tokenizer_key: string that identifies vocabulary and lower-casing.
-
-    Returns:
-        Split.
-    """
-    key = hashlib.sha256(json.dumps([
-        FEATURES_VERSION, task.name, list(task.labels), tokenizer_key, max_seq_length,
-        files.fingerprint(task.path(data_dir, split))]).encode("utf-8")).hexdigest()[:16]
-    path = os.path.join(output_dir, "%s-%s.tf_record" % (split, key))
-    if files.exists(path):
-        return Split(path, key, examples)
-    progress = Progress("features %s" % split, len(examples), "example")
-
-    def serialized():
-        for done, example in enumerate(examples, start=1):
-            yield records.encode(records.CLASSIFICATION, featurise(
-                example, task.labels, tokenizer, max_seq_length))
-            progress.update(done)
-
-    records.write(path, serialized())
-    return Split(path, key, examples)
-
-
-def input_fn_builder(split, max_seq_length, is_training, random_seed=None, fixed_shapes=False,
-                     whole_batch=None):
-    """Returns the input_fn over a split.
-
-    Batches are padded to their longest example, which changes no result; with `fixed_shapes`
-    (TPU) to `max_seq_length`, and a last incomplete batch is filled with rows that do not count.
-
-    Args:
-        whole_batch: with fixed_shapes, the batch size over all cores; params["batch_size"] is
-            that of one core.
-    """
-    length = max_seq_length if fixed_shapes else None
-    count = len(split.examples)
-
-    def input_fn(params):
-        batch_size = params["batch_size"]
-        dataset = tf.data.TFRecordDataset(split.path)
-        if is_training:
-            dataset = dataset.shuffle(min(count, SHUFFLE_BUFFER), seed=random_seed).repeat()
-        elif fixed_shapes:
-            dataset = dataset.concatenate(_filling(-count % (whole_batch or batch_size)))
-        dataset = dataset.map(_decode, num_parallel_calls=tf.data.experimental.AUTOTUNE)
-        shapes = {field.name: [length] if field.length == "sequence" else []
-                  for field in records.CLASSIFICATION}
-        dataset = dataset.padded_batch(batch_size, shapes,
-                                       drop_remainder=is_training or fixed_shapes)
-        return runtime.without_auto_shard(dataset.prefetch(2))
-
-    return input_fn
-
-
-def _decode(record):
-    features = records.decode(records.CLASSIFICATION, record, {"sequence": None})
-    return {name: value if value.shape.as_list() == [None] else tf.reshape(value, [])
-            for name, value in features.items()}
-
-
-def _filling(count):
-    """A dataset of `count` records that do not count, to fill up a last batch."""
-    empty = records.encode(records.CLASSIFICATION, {
-        "input_ids": [0], "input_mask": [1], "segment_ids": [0], "label_ids": [0],
-        "is_real_example": [0]})
-    return tf.data.Dataset.from_tensors(tf.constant(empty)).repeat(count)
+classes: number of labels; use_pooled_output: classify the pooled first token, else the mean."""
 
 
 # ---------------------------------------------------------------------------------------------
 # The model
 # ---------------------------------------------------------------------------------------------
+
+def pooled_vector(model, input_mask, use_pooled_output=True):
+    """Returns the vector to classify: the pooled first token, or the mean over real tokens.
+
+    Args:
+        model: modeling.Encoder; input_mask: [B, S], 0 for padding, which the mean leaves out.
+
+    Returns:
+        [B, H].
+    """
+    if use_pooled_output:
+        return model.get_pooled_output()
+    mask = tf.expand_dims(tf.cast(input_mask, tf.float32), -1)
+    summed = tf.reduce_sum(model.get_sequence_output() * mask, axis=1)
+    return summed / tf.maximum(tf.reduce_sum(mask, axis=1), 1.0)
+
 
 def class_logits(config, pooled, classes, is_training):
     """The classifier's head. [B, H] to [B, C].
@@ -169,7 +69,7 @@ def class_logits(config, pooled, classes, is_training):
 
 
 def variable_shapes(config, model_class, classes):
-    """Returns {name: shape} of an encoder with a classifier head."""
+    """Returns {name: shape} of an encoder with a classifier head, of either kind."""
     def build():
         model = model_class(config, False, tf.zeros([1, 1], tf.int32))
         class_logits(config, model.get_pooled_output(), classes, False)
@@ -177,19 +77,33 @@ def variable_shapes(config, model_class, classes):
     return modeling.variable_shapes(build)
 
 
+def weighted_loss(nll, label_ids, class_weights=None):
+    """Mean of the negative log-likelihoods [B], weighted by the examples' classes if wanted."""
+    if class_weights is None:
+        return tf.reduce_mean(nll)
+    weights = tf.gather(tf.constant(class_weights, tf.float32), label_ids)
+    return tf.reduce_sum(weights * nll) / tf.reduce_sum(weights)
+
+
 def metric_fn(label_ids, logits, weights):
-    """Accuracy and mean loss over the rows that count."""
+    """Accuracy, mean loss and confusion matrix over the rows that count."""
     nll = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label_ids, logits=logits)
     predicted = tf.argmax(logits, -1, output_type=tf.int32)
+    classes = logits.shape.as_list()[-1]
+    total = tf.get_variable(
+        "confusion", [classes, classes], initializer=tf.zeros_initializer(), trainable=False,
+        collections=[tf.GraphKeys.LOCAL_VARIABLES, tf.GraphKeys.METRIC_VARIABLES])
+    counts = tf.confusion_matrix(label_ids, predicted, classes, tf.float32, weights=weights)
     return {"eval_accuracy": tf.metrics.accuracy(label_ids, predicted, weights=weights),
-            "eval_loss": tf.metrics.mean(nll, weights=weights)}
+            "eval_loss": tf.metrics.mean(nll, weights=weights),
+            "confusion": (total.read_value(), total.assign_add(counts))}
 
 
-def model_fn_builder(config, model_class, classes, recipe=None, model_fit=None, use_tpu=False):
+def model_fn_builder(config, model_class, head, recipe=None, model_fit=None, use_tpu=False):
     """Returns the model_fn of a TPUEstimator.
 
     Args:
-        classes: number of labels.
+        head: Head.
         recipe: Recipe, or None when nothing is trained.
         model_fit: checkpoints.Fit to start from, or None for random initialisation.
     """
@@ -198,7 +112,8 @@ def model_fn_builder(config, model_class, classes, recipe=None, model_fit=None, 
         training = mode == tf.estimator.ModeKeys.TRAIN
         model = model_class(config, training, features["input_ids"], features["input_mask"],
                             features["segment_ids"], use_one_hot_embeddings=use_tpu)
-        logits = class_logits(config, model.get_pooled_output(), classes, training)
+        pooled = pooled_vector(model, features["input_mask"], head.use_pooled_output)
+        logits = class_logits(config, pooled, head.classes, training)
         scaffold = estimators.scaffold_fn(model_fit, use_tpu, with_global_step=not training)
         if mode == tf.estimator.ModeKeys.PREDICT:
             return tf.estimator.tpu.TPUEstimatorSpec(
@@ -206,10 +121,12 @@ def model_fn_builder(config, model_class, classes, recipe=None, model_fit=None, 
 
         label_ids = features["label_ids"]
         weights = tf.cast(features["is_real_example"], tf.float32)
-        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(
-            labels=label_ids, logits=logits))
-        loss = tf.identity(loss, name="total_loss")
+        nll = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label_ids, logits=logits)
+        loss = tf.identity(weighted_loss(nll, label_ids, recipe and recipe.class_weights),
+                           name="total_loss")
         if training:
+            right = tf.equal(label_ids, tf.argmax(logits, -1, output_type=tf.int32))
+            tf.reduce_mean(tf.cast(right, tf.float32), name="accuracy")
             train_op = optimization.create_optimizer(
                 loss, recipe.learning_rate, recipe.num_train_steps, recipe.num_warmup_steps,
                 use_tpu, "adamw")
@@ -226,36 +143,46 @@ def model_fn_builder(config, model_class, classes, recipe=None, model_fit=None, 
 # One classifier's life: train, evaluate each checkpoint, keep in mind the best, predict
 # ---------------------------------------------------------------------------------------------
 
+CURVES = (estimators.Scalar("loss", "total_loss:0", "loss"),
+          estimators.Scalar("accuracy", "accuracy:0", None),
+          estimators.Scalar("learning_rate", "learning_rate:0", "rate"),
+          estimators.Scalar("gradient_norm", "gradient_norm:0", None))
+
+
 class Classifier(object):
     """A task, a model and a folder; the methods are the steps of a run."""
 
-    def __init__(self, task, config, model_class, run, max_seq_length, model_fit=None):
+    def __init__(self, task, config, model_class, run, max_seq_length, use_pooled_output=True,
+                 model_fit=None):
         """Binds the parts.
 
         Args:
             task: tasks.Task.
             config, model_class: the encoder's configuration and class.
             run: estimators.RunSettings.
+            use_pooled_output: as in Head.
             model_fit: checkpoints.Fit to start training from, or None.
         """
         self._task, self._config, self._model_class = task, config, model_class
         self._run, self._length, self._start = run, max_seq_length, model_fit
-        self._shapes = variable_shapes(config, model_class, len(task.labels))
+        self._head = Head(len(task.labels), use_pooled_output)
+        self._shapes = variable_shapes(config, model_class, self._head.classes)
 
     def _path(self, name):
         return os.path.join(self._run.output_dir, name)
 
     def _input_fn(self, split, is_training, batch_size):
-        return input_fn_builder(split, self._length, is_training, self._run.random_seed,
-                                fixed_shapes=self._run.use_tpu, whole_batch=batch_size)
+        return features.input_fn_builder(
+            split, self._length, is_training, self._run.random_seed,
+            fixed_shapes=self._run.use_tpu, whole_batch=batch_size)
 
     def _naming_a_damaged_cache(self, split):
         return records.naming_the_damaged([split.path], records.CLASSIFICATION,
                                           {"sequence": None})
 
     def _model_fn(self, model_fit, recipe=None):
-        return model_fn_builder(self._config, self._model_class, len(self._task.labels), recipe,
-                                model_fit, self._run.use_tpu)
+        return model_fn_builder(self._config, self._model_class, self._head, recipe, model_fit,
+                                self._run.use_tpu)
 
     def train(self, split, batch_size, recipe):
         """Trains up to `recipe.num_train_steps` in all; goes on from the folder's last step."""
@@ -269,18 +196,18 @@ class Classifier(object):
                 "holds examples several times" % (batch_size, len(split.examples)))
         say("Training on %d examples: %d steps of %d, warm-up %d steps" % (
             len(split.examples), recipe.num_train_steps, batch_size, recipe.num_warmup_steps))
-        scalars = [] if self._run.use_tpu else [("loss", "total_loss:0"),
-                                                ("rate", "learning_rate:0")]
         estimator = estimators.make_estimator(
             self._model_fn(self._start, recipe), self._run, self._run.output_dir,
             train_batch_size=batch_size)
+        hook = estimators.ProgressHook(
+            "train", recipe.num_train_steps, () if self._run.use_tpu else CURVES,
+            self._run.output_dir, batch_size)
         with self._naming_a_damaged_cache(split):
-            estimator.train(
-                self._input_fn(split, True, batch_size), max_steps=recipe.num_train_steps,
-                hooks=[estimators.ProgressHook("train", recipe.num_train_steps, scalars)])
+            estimator.train(self._input_fn(split, True, batch_size),
+                            max_steps=recipe.num_train_steps, hooks=[hook])
 
     def evaluate(self, split, batch_size, prefixes):
-        """Evaluates checkpoints, writes all results, returns those of the best.
+        """Evaluates checkpoints, writes all results, prints and returns those of the best.
 
         What was evaluated before, on the same data, is not evaluated again. The best has the
         highest accuracy, among equals the lowest loss.
@@ -289,61 +216,58 @@ class Classifier(object):
             prefixes: checkpoints, in the order of their steps.
 
         Returns:
-            dict with checkpoint, step, eval_accuracy, eval_loss.
+            dict with checkpoint, step, eval_accuracy, eval_loss, macro_f1.
         """
-        known = {(row["fingerprint"], row["data"]): row for row in self._recorded()}
-        rows = []
-        for prefix in prefixes:
-            fingerprint = files.fingerprint(prefix + ".index")
-            row = known.get((fingerprint, split.key))
-            if row is None:
-                row = self._evaluate_one(split, batch_size, prefix)
-                row.update(fingerprint=fingerprint, data=split.key)
-            rows.append(row)
-            self._record(rows)
-        best = best_of(rows)
-        print(table(["step", "dev accuracy", "loss", ""], [
-            [row["step"], "%.4f" % row["eval_accuracy"], "%.4f" % row["eval_loss"],
-             "best" if row is best else ""] for row in rows]))
+        folder = self._run.output_dir
+        matrices = {}
+
+        def evaluate_one(prefix):
+            row, matrix = self._evaluate_one(split, batch_size, prefix)
+            matrices[os.path.basename(prefix)] = matrix
+            return row
+
+        rows = selection.evaluate_each(folder, self._task.name, prefixes, split.key, evaluate_one)
+        best = selection.best_of(rows)
+        self._write_results_text(best, rows)
+        print(table(["step", "dev accuracy", "macro-F1", "loss", ""], [
+            [row["step"], "%.4f" % row["eval_accuracy"], "%.4f" % row["macro_f1"],
+             "%.4f" % row["eval_loss"], "best" if row is best else ""] for row in rows]))
+        if best["checkpoint"] in matrices:
+            self._report(matrices[best["checkpoint"]])
         return best
 
     def _evaluate_one(self, split, batch_size, prefix):
+        """Returns (row of results, confusion matrix [C, C])."""
         model_fit = checkpoints.fit_with_heads(prefix, self._shapes)
         steps = -(-len(split.examples) // batch_size)
-        name = os.path.basename(prefix)
         estimator = estimators.make_estimator(
             self._model_fn(model_fit), self._run, self._path("eval"), train_batch_size=batch_size,
             eval_batch_size=batch_size)
-        hook = estimators.ProgressHook("evaluate %s" % name, steps, count_global_steps=False)
+        hook = estimators.ProgressHook("evaluate %s" % os.path.basename(prefix), steps)
         with self._naming_a_damaged_cache(split):
-            metrics = estimator.evaluate(self._input_fn(split, False, batch_size), steps=steps,
+            results = estimator.evaluate(self._input_fn(split, False, batch_size), steps=steps,
                                          hooks=[hook])
-        return {"checkpoint": name, "folder": os.path.dirname(prefix),
-                "step": int(metrics["global_step"]),
-                "eval_accuracy": float(metrics["eval_accuracy"]),
-                "eval_loss": float(metrics["eval_loss"])}
+        matrix = results["confusion"].astype(int)
+        scores = metrics.report(matrix, self._task.labels)
+        return {"step": int(results["global_step"]),
+                "eval_accuracy": float(results["eval_accuracy"]),
+                "eval_loss": float(results["eval_loss"]), "macro_f1": scores.macro_f1}, matrix
 
-    def _recorded(self):
-        path = self._path("eval_results.json")
-        return read_results(path)["checkpoints"] if files.exists(path) else []
-
-    def _record(self, rows):
-        best = best_of(rows)
-        files.write_json(self._path("eval_results.json"), {
-            "task": self._task.name, "best": best, "checkpoints": rows})
+    def _write_results_text(self, best, rows):
         results = {"eval_accuracy": best["eval_accuracy"], "eval_loss": best["eval_loss"],
-                   "loss": best["eval_loss"], "global_step": best["step"],
-                   "checkpoint": best["checkpoint"]}
+                   "macro_f1": best["macro_f1"], "loss": best["eval_loss"],
+                   "global_step": best["step"], "checkpoint": best["checkpoint"]}
         text = "".join("# step %d: eval_accuracy = %s, eval_loss = %s\n" % (
             row["step"], row["eval_accuracy"], row["eval_loss"]) for row in rows)
         files.write_text(self._path("eval_results.txt"),
                          estimators.format_results(results) + text)
 
-    def recorded_best(self, prefixes):
-        """Returns the one of `prefixes` that was evaluated best, or None if none was."""
-        by_content = {files.fingerprint(prefix + ".index"): prefix for prefix in prefixes}
-        rows = [row for row in self._recorded() if row["fingerprint"] in by_content]
-        return by_content[best_of(rows)["fingerprint"]] if rows else None
+    def _report(self, matrix):
+        """Writes the best checkpoint's scores of every class as text and picture."""
+        text = metrics.format_report(metrics.report(matrix, self._task.labels))
+        files.write_text(self._path("eval_report.txt"), text + "\n")
+        print(text)
+        plots.confusion_matrix(matrix, self._task.labels, self._path("confusion_matrix.png"))
 
     def predict(self, split, batch_size, prefix):
         """Writes class probabilities and the submission file; returns the predicted labels."""
@@ -370,34 +294,15 @@ class Classifier(object):
         return predicted
 
 
-def read_results(path):
-    """Reads an eval_results.json; UserError when it is not one of ours."""
-    results = files.read_json(path)
-    if not (isinstance(results, dict) and isinstance(results.get("checkpoints"), list)
-            and all(isinstance(row, dict) and row.get("fingerprint")
-                    for row in results["checkpoints"])):
-        raise UserError("%s is damaged: move it away, evaluation writes it anew" % path)
-    return results
+def score(examples, predicted, labels):
+    """Scores predictions of the examples that have a label.
 
-
-def best_of(rows):
-    """Returns the result of highest accuracy; among equals the lowest loss, then the earliest."""
-    return min(rows, key=lambda row: (-row["eval_accuracy"], row["eval_loss"], row["step"]))
-
-
-def accuracy(examples, predicted):
-    """Returns the share of labelled examples that were predicted right, or None without labels."""
-    pairs = [(example.label, label) for example, label in zip(examples, predicted)
-             if example.label is not None]
+    Returns:
+        metrics.Report, or None without labels.
+    """
+    pairs = [(labels.index(example.label), labels.index(label))
+             for example, label in zip(examples, predicted) if example.label is not None]
     if not pairs:
         return None
-    return sum(1 for label, guess in pairs if label == guess) / len(pairs)
-
-
-def keep_model_files(output_dir, config, vocab_file, labels):
-    """Puts configuration, vocabulary and labels beside the checkpoints that need them."""
-    files.write_text(os.path.join(output_dir, "albert_config.json"), config.to_json_string())
-    files.write_text(os.path.join(output_dir, "labels.txt"), "".join(x + "\n" for x in labels))
-    target = os.path.join(output_dir, "vocab.txt")
-    if not files.exists(target) or files.fingerprint(target) != files.fingerprint(vocab_file):
-        files.copy(vocab_file, target)
+    truth, guesses = zip(*pairs)
+    return metrics.report(metrics.confusion(truth, guesses, len(labels)), labels)

@@ -1,6 +1,7 @@
-"""Running models: TPU, GPU or CPU estimators, their flags, initialisation and progress."""
+"""Running models: TPU, GPU or CPU estimators, their flags, initialisation, progress, curves."""
 
 import collections
+import time
 
 import checkpoints
 import runtime  # noqa: F401 - before TensorFlow
@@ -74,6 +75,7 @@ def make_estimator(model_fn, run, model_dir, train_batch_size=None, eval_batch_s
         cluster=cluster, master=run.master, model_dir=model_dir, tf_random_seed=run.random_seed,
         save_checkpoints_steps=run.save_checkpoints_steps,
         keep_checkpoint_max=run.keep_checkpoint_max or None, log_step_count_steps=None,
+        save_summary_steps=100 if run.use_tpu else 0,  # elsewhere ProgressHook writes the curves
         session_config=_session_config(run), tpu_config=tpu_config)
     return tf.estimator.tpu.TPUEstimator(
         model_fn=model_fn, config=config, use_tpu=run.use_tpu, train_batch_size=train_batch_size,
@@ -114,31 +116,46 @@ def scaffold_fn(model_fit, use_tpu, with_global_step=False):
     return load_on_host
 
 
-class ProgressHook(tf.train.SessionRunHook):
-    """Says how far a job is, with its rate and the values of named scalars."""
+Scalar = collections.namedtuple("Scalar", ["tag", "tensor", "label"])
+Scalar.__doc__ = """A number to follow during training.
 
-    def __init__(self, label, total, scalars=(), count_global_steps=True):
+tag: its name in TensorBoard and curves.png; tensor: name of the tensor; label: its short name in
+progress messages, None to leave it out there."""
+
+# The curves hold about so many points a run, and never lie more than so many steps apart.
+POINTS_PER_CURVE = 500
+MOST_STEPS_BETWEEN_POINTS = 100
+
+
+class ProgressHook(tf.train.SessionRunHook):
+    """Says how far a job is, with its rate and the values of scalars; writes them as curves."""
+
+    def __init__(self, label, total, scalars=(), curves_dir=None, batch_size=None):
         """Makes the hook.
 
         Args:
             label: what is being done, e.g. "train".
             total: number of steps in all, or None.
-            scalars: (label, tensor name) pairs to show, e.g. [("loss", "total_loss:0")].
-            count_global_steps: follow the global step (training), else count calls.
+            scalars: Scalars to follow.
+            curves_dir: folder for TensorBoard's event files; the hook then follows the global
+                step. None: nothing is written and calls are counted (evaluation).
+            batch_size: examples a step, for the curve `examples/sec`.
         """
-        self._label, self._total = label, total
-        self._scalars = list(scalars)
-        self._count_global_steps = count_global_steps
-        self._done, self._progress = 0, None
+        self._label, self._total, self._scalars = label, total, list(scalars)
+        self._curves_dir, self._batch_size = curves_dir, batch_size
+        self._count_global_steps = curves_dir is not None
+        self._every = min(max((total or 0) // POINTS_PER_CURVE, 1), MOST_STEPS_BETWEEN_POINTS)
+        self._done, self._progress, self._writer, self._last_point = 0, None, None, None
 
     def after_create_session(self, session, coord):
         del coord
-        self._done = (int(session.run(tf.train.get_global_step()))
-                      if self._count_global_steps else 0)
+        if self._count_global_steps:
+            self._done = int(session.run(tf.train.get_global_step()))
+            self._writer = tf.summary.FileWriterCache.get(self._curves_dir)
 
     def before_run(self, run_context):
         graph = run_context.session.graph
-        fetches = {label: graph.get_tensor_by_name(name) for label, name in self._scalars}
+        fetches = {one.tag: graph.get_tensor_by_name(one.tensor) for one in self._scalars}
         if self._count_global_steps:
             fetches["global_step"] = tf.train.get_global_step(graph)
         return tf.train.SessionRunArgs(fetches)
@@ -149,10 +166,29 @@ class ProgressHook(tf.train.SessionRunHook):
         self._done += 1
         if self._count_global_steps:
             self._done = max(self._done, int(values["global_step"]))
+            if self._done % self._every == 0:
+                self._write_point(values)
         if self._progress is None:  # the first step pays for the start: the rate counts from here
             self._progress = Progress(self._label, self._total, "step", start=self._done)
-        shown = "  ".join("%s %.4g" % (label, values[label]) for label, _ in self._scalars)
+        shown = "  ".join("%s %.4g" % (one.label, values[one.tag])
+                          for one in self._scalars if one.label)
         self._progress.update(self._done, shown)
+
+    def _write_point(self, values):
+        point = {one.tag: values[one.tag] for one in self._scalars}
+        now = time.time()
+        if self._last_point is not None and self._batch_size:
+            step, then = self._last_point
+            point["examples/sec"] = (self._done - step) * self._batch_size / max(now - then, 1e-9)
+        self._last_point = (self._done, now)
+        self._writer.add_summary(tf.Summary(value=[
+            tf.Summary.Value(tag=tag, simple_value=float(value))
+            for tag, value in point.items()]), self._done)
+
+    def end(self, session):
+        del session
+        if self._writer is not None:
+            self._writer.flush()
 
 
 def format_results(results):

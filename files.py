@@ -238,10 +238,14 @@ def read_json_lines(path):
         yield number, row
 
 
-def fingerprint(path):
-    """Returns the SHA-256 of a file's content, in hexadecimal."""
-    digest = hashlib.sha256()
+def fingerprint(path, most=None):
+    """Returns the SHA-256 of a file's content, or of its first `most` bytes, in hexadecimal."""
+    digest, left = hashlib.sha256(), float("inf") if most is None else most
     with open_binary(path) as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
+        while left > 0:
+            block = stream.read(int(min(left, 1 << 20)))
+            if not block:
+                break
             digest.update(block)
+            left -= len(block)
     return digest.hexdigest()

@@ -5,13 +5,17 @@ refuses what cannot be before anything is written.
 """
 
 import collections
+import os
 
 import checkpoints
 import classifier
+import curves
 import estimators
+import features
 import files
+import own_data
 import run_record
-import tasks
+import selection
 from absl import flags
 from console import say
 from errors import UserError
@@ -19,10 +23,15 @@ from optimization import AdamWeightDecayOptimizer
 
 # Settings that shape the weights: a folder's run never goes on with others.
 TRAINED_WITH = ("train_batch_size", "learning_rate", "max_seq_length", "warmup_proportion",
-                "do_lower_case")
+                "do_lower_case", "truncate", "use_pooled_output", "class_weights")
 
-Model = collections.namedtuple("Model", ["config", "model_class", "tokenizer", "vocab_file"])
-Model.__doc__ = "What a script brings: configuration, encoder class, tokenizer and its file."
+CLASS_WEIGHTS = ("none", "balanced")
+
+# What a classifier's folder tells those who use it beside configuration, vocabulary and labels.
+CLASSIFIER_FILE = "classifier.json"
+
+Model = collections.namedtuple("Model", ["config", "model_class", "tokenizer"])
+Model.__doc__ = "What a script brings: configuration, encoder class, tokenizer."
 
 Data = collections.namedtuple("Data", ["task", "folder", "examples"])
 Data.__doc__ = "A task, its folder, and {split: list of tasks.Example} of the splits needed."
@@ -31,7 +40,10 @@ Data.__doc__ = "A task, its folder, and {split: list of tasks.Example} of the sp
 def define_flags(max_seq_length=128):
     """Defines the flags that all fine-tuning scripts share."""
     flags.DEFINE_string("data_dir", None, "Folder with the task's data files.")
-    flags.DEFINE_string("task_name", None, "One of: %s." % ", ".join(tasks.names()))
+    flags.DEFINE_string("task_name", None, "One of: %s." % ", ".join(own_data.names()))
+    flags.DEFINE_string("text_columns", None, "Your own data: the text's columns, by name or by "
+                        "position from 1, comma-separated; found when not given.")
+    flags.DEFINE_string("label_column", None, "Your own data: the label's column.")
     flags.DEFINE_string("vocab_file", None, "Vocabulary, one entry a line.")
     flags.DEFINE_string("init_checkpoint", None, "Checkpoint or folder to start from.")
     flags.DEFINE_bool("allow_partial_init", False, "Load what fits of --init_checkpoint, "
@@ -39,6 +51,12 @@ def define_flags(max_seq_length=128):
     flags.DEFINE_bool("do_lower_case", True, "Lower-case the text, as for uncased vocabularies.")
     flags.DEFINE_integer("max_seq_length", max_seq_length,
                          "Longest input in tokens; longer ones are cut.")
+    flags.DEFINE_enum("truncate", "head", features.TRUNCATIONS, "Which part of a longer text is "
+                      "kept; head_tail: a quarter from its start, the rest from its end.")
+    flags.DEFINE_bool("use_pooled_output", True, "Classify the pooled first token; False: the "
+                      "mean over all tokens, padding left out.")
+    flags.DEFINE_enum("class_weights", "none", CLASS_WEIGHTS, "balanced: a class counts the more "
+                      "in the loss the rarer it is.")
     flags.DEFINE_bool("do_train", False, "Train on the train split.")
     flags.DEFINE_bool("do_eval", False, "Evaluate the run's checkpoints on the dev split.")
     flags.DEFINE_bool("do_predict", False, "Predict the test split with the best checkpoint.")
@@ -73,10 +91,10 @@ def check_values(values):
         raise UserError("nothing to do: give --do_train, --do_eval or --do_predict")
 
 
-def check_vocabulary(tokenizer, config, vocab_file):
+def check_vocabulary(tokenizer, config):
     """Raises UserError when the vocabulary has more entries than the embedding table has rows."""
-    sizes = "--vocab_file=%s has %d entries, the configuration's vocab_size is %d" % (
-        vocab_file, len(tokenizer.vocab), config.vocab_size)
+    sizes = "%s has %d entries, the configuration's vocab_size is %d" % (
+        tokenizer.file, len(tokenizer.vocab), config.vocab_size)
     if len(tokenizer.vocab) > config.vocab_size:
         raise UserError(sizes + "; use the vocabulary that belongs to the model")
     if len(tokenizer.vocab) < config.vocab_size:
@@ -102,7 +120,7 @@ def run(values, settings, model):
     if values["max_seq_length"] > model.config.max_position_embeddings:
         raise UserError("--max_seq_length=%d is beyond the %d positions of the configuration" % (
             values["max_seq_length"], model.config.max_position_embeddings))
-    check_vocabulary(model.tokenizer, model.config, model.vocab_file)
+    check_vocabulary(model.tokenizer, model.config)
     data = read_data(values)
     record = run_record.RunRecord(settings.output_dir)
     trained_with = require_same_training(record, values, data, model)
@@ -110,42 +128,47 @@ def run(values, settings, model):
 
     # ---- features
     files.make_dir(settings.output_dir, "output_dir")
-    record.begin(values, start and start.prefix, trained_with=trained_with,
-                 keep_start=bool(checkpoints.latest_in(settings.output_dir)))
-    key = "%s %s" % (files.fingerprint(model.vocab_file), values["do_lower_case"])
-    splits = {split: classifier.split_features(
-        data.task, split, examples, data.folder, settings.output_dir, model.tokenizer, key,
-        values["max_seq_length"]) for split, examples in data.examples.items()}
-    classifier.keep_model_files(settings.output_dir, model.config, model.vocab_file,
-                                data.task.labels)
+    record.begin(
+        values, start and start.prefix, trained_with=trained_with,
+        keep_start=bool(checkpoints.latest_in(settings.output_dir)), config=model.config,
+        data=[data.task.path(data.folder, split) for split in data.examples])
+    key = "%s %s" % (files.fingerprint(model.tokenizer.file), values["do_lower_case"])
+    making = features.Settings(model.tokenizer, key, values["max_seq_length"], values["truncate"])
+    splits = {split: features.split_features(data.task, split, examples, settings.output_dir,
+                                             making)
+              for split, examples in data.examples.items()}
+    keep_model_files(settings.output_dir, model, data.task, values)
 
     # ---- training, evaluation, prediction
     work = classifier.Classifier(data.task, model.config, model.model_class, settings,
-                                 values["max_seq_length"], start)
+                                 values["max_seq_length"], values["use_pooled_output"], start)
     results = {}
     if values["do_train"]:
         work.train(splits["train"], values["train_batch_size"],
-                   recipe_for(len(splits["train"].examples), values))
+                   recipe_for(data.examples["train"], data.task.labels, values))
     if values["do_eval"]:
         best = work.evaluate(splits["dev"], values["eval_batch_size"],
                              candidates(settings.output_dir, values["init_checkpoint"]))
         say("Best: %s, dev accuracy %.4f" % (best["checkpoint"], best["eval_accuracy"]))
-        results["dev_accuracy"] = best["eval_accuracy"]
+        results.update(dev_accuracy=best["eval_accuracy"], dev_macro_f1=best["macro_f1"])
     if values["do_predict"]:
         if chosen is None:
             there = candidates(settings.output_dir, values["init_checkpoint"])
-            chosen = work.recorded_best(there) or there[-1]
+            chosen = selection.recorded_best(settings.output_dir, there) or there[-1]
         predicted = work.predict(splits["test"], values["predict_batch_size"], chosen)
-        score = classifier.accuracy(splits["test"].examples, predicted)
-        if score is not None:
-            print("test accuracy %.4f on %d examples" % (score, len(predicted)))
-            results["test_accuracy"] = score
+        scores = classifier.score(splits["test"].examples, predicted, data.task.labels)
+        if scores is not None:
+            print("test accuracy %.4f, macro-F1 %.4f on %d examples" % (
+                scores.accuracy, scores.macro_f1, scores.matrix.sum()))
+            results.update(test_accuracy=scores.accuracy, test_macro_f1=scores.macro_f1)
     record.finish(results)
+    if values["do_train"] or values["do_eval"]:
+        curves.draw(settings.output_dir)
 
 
 def read_data(values):
     """Reads the splits that the flags ask for; returns Data."""
-    task = tasks.get(values["task_name"])
+    task = own_data.resolve(values, trained_labels(values))
     if not values["data_dir"]:
         raise UserError("--data_dir is missing: name the folder with the data of task %s; %s"
                         % (task.name, task.remedy()))
@@ -155,21 +178,49 @@ def read_data(values):
                                for split, flag in needed if values[flag]})
 
 
+def trained_labels(values):
+    """Returns the labels.txt of the checkpoint that the run goes on from or uses, or None."""
+    folders = [values["output_dir"]] if checkpoints.latest_in(values["output_dir"]) else []
+    if not values["do_train"]:
+        folders = [os.path.dirname(checkpoints.resolve(values[flag], flag))
+                   for flag in ("predict_checkpoint",) if values[flag]] + folders + [
+            os.path.dirname(checkpoints.resolve(values[flag], flag))
+            for flag in ("init_checkpoint",) if values[flag]]
+    paths = [os.path.join(folder, "labels.txt") for folder in folders]
+    return next((path for path in paths if files.exists(path)), None)
+
+
 def require_same_training(record, values, data, model):
     """Refuses a folder whose run was trained on another task, other data or other settings.
 
     Returns:
         {name: value} to record when this run trains, else None.
     """
+    of_the_model = {"task": data.task.name, "use_pooled_output": values["use_pooled_output"]}
     if not values["do_train"]:
-        record.require_same_settings({"task": data.task.name}, refuse=True)
+        record.require_same_settings(of_the_model, refuse=True)
         return None
     trained_with = {name: values[name] for name in TRAINED_WITH}
     trained_with.update(
-        task=data.task.name, vocabulary=files.fingerprint(model.vocab_file)[:16],
+        of_the_model, vocabulary=files.fingerprint(model.tokenizer.file)[:16],
         train_data=files.fingerprint(data.task.path(data.folder, "train"))[:16])
     record.require_same_settings(trained_with, refuse=True)
     return trained_with
+
+
+def keep_model_files(output_dir, model, task, values):
+    """Puts beside the checkpoints what those who use them need."""
+    files.write_text(os.path.join(output_dir, "albert_config.json"), model.config.to_json_string())
+    files.write_text(os.path.join(output_dir, "labels.txt"),
+                     "".join(label + "\n" for label in task.labels))
+    files.write_json(os.path.join(output_dir, CLASSIFIER_FILE), dict(
+        {name: values[name] for name in ("max_seq_length", "do_lower_case", "use_pooled_output",
+                                         "truncate")},
+        task=task.name, labels=list(task.labels)))
+    name = "spm.model" if model.tokenizer.is_sentencepiece else "vocab.txt"
+    target, source = os.path.join(output_dir, name), model.tokenizer.file
+    if not files.exists(target) or files.fingerprint(target) != files.fingerprint(source):
+        files.copy(source, target)
 
 
 def starting_points(record, values, settings, data, model):
@@ -192,13 +243,26 @@ def starting_points(record, values, settings, data, model):
     return start, chosen
 
 
-def recipe_for(count, values):
-    """Returns the classifier.Recipe for `count` training examples. values: {flag: value}."""
-    steps = max(int(count / values["train_batch_size"] * values["num_train_epochs"]), 1)
+def recipe_for(examples, labels, values):
+    """Returns the classifier.Recipe for training examples. values: {flag: value}."""
+    steps = max(int(len(examples) / values["train_batch_size"] * values["num_train_epochs"]), 1)
     if values["max_train_steps"]:
         steps = min(steps, values["max_train_steps"])
+    weights = None
+    if values["class_weights"] == "balanced":
+        weights = balanced_weights(examples, labels)
+        say("Class weights: %s" % ", ".join(
+            "%s %.3g" % pair for pair in zip(labels, weights)))
     return classifier.Recipe(values["learning_rate"], steps,
-                             int(steps * values["warmup_proportion"]))
+                             int(steps * values["warmup_proportion"]), weights)
+
+
+def balanced_weights(examples, labels):
+    """Returns n / (C count) for each class, 1 for one without examples: all classes weigh alike."""
+    counts = collections.Counter(example.label for example in examples)
+    present = sum(1 for label in labels if counts[label])
+    return [len(examples) / (present * counts[label]) if counts[label] else 1.0
+            for label in labels]
 
 
 def candidates(output_dir, init_checkpoint):

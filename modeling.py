@@ -28,8 +28,8 @@ MASKED_SCORE = -10000.0
 # Configuration
 # ---------------------------------------------------------------------------------------------
 
-_REQUIRED = object()
-_Key = collections.namedtuple("_Key", ["type", "default"])
+REQUIRED = object()
+Key = collections.namedtuple("Key", ["type", "default"])
 
 
 class Config(object):
@@ -101,7 +101,7 @@ class Config(object):
         self._check_names(settings, source)
         for name, key in self.KEYS.items():
             value = settings.get(name, key.default)
-            if value is _REQUIRED:
+            if value is REQUIRED:
                 raise UserError("%s lacks %s" % (source, name))
             setattr(self, name, _checked(value, key.type, "%s: %s" % (source, name)))
         self._check_values(source)
@@ -145,19 +145,19 @@ class BertConfig(Config):
     """
 
     KEYS = collections.OrderedDict([
-        ("vocab_size", _Key(int, _REQUIRED)),
-        ("embedding_size", _Key(int, 128)),
-        ("hidden_size", _Key(int, 768)),
-        ("num_hidden_layers", _Key(int, 12)),
-        ("num_attention_heads", _Key(int, 12)),
-        ("intermediate_size", _Key(int, 3072)),
-        ("hidden_act", _Key(str, "gelu")),
-        ("hidden_dropout_prob", _Key(float, 0.0)),
-        ("attention_probs_dropout_prob", _Key(float, 0.0)),
-        ("max_position_embeddings", _Key(int, 512)),
-        ("type_vocab_size", _Key(int, 2)),
-        ("initializer_range", _Key(float, 0.02)),
-        ("ln_type", _Key(str, "postln")),
+        ("vocab_size", Key(int, REQUIRED)),
+        ("embedding_size", Key(int, 128)),
+        ("hidden_size", Key(int, 768)),
+        ("num_hidden_layers", Key(int, 12)),
+        ("num_attention_heads", Key(int, 12)),
+        ("intermediate_size", Key(int, 3072)),
+        ("hidden_act", Key(str, "gelu")),
+        ("hidden_dropout_prob", Key(float, 0.0)),
+        ("attention_probs_dropout_prob", Key(float, 0.0)),
+        ("max_position_embeddings", Key(int, 512)),
+        ("type_vocab_size", Key(int, 2)),
+        ("initializer_range", Key(float, 0.02)),
+        ("ln_type", Key(str, "postln")),
     ])
     REQUIRED_IN_FILES = tuple(k for k in KEYS if k not in ("embedding_size", "ln_type"))
     UNUSED_KEYS = ("directionality", "net_structure_type", "gap_size", "num_memory_blocks",
@@ -436,15 +436,10 @@ def pool_first_token(sequence_output, initializer_range):
 # The encoder
 # ---------------------------------------------------------------------------------------------
 
-class BertModel(object):
-    """The ALBERT encoder in the albert_zh layout.
+class Encoder(object):
+    """What the encoders of both layouts share: a subclass builds embedding and layers.
 
     Works with static and with dynamic batch size and sequence length.
-
-    Example:
-        model = BertModel(config=BertConfig.from_json_file(path), is_training=False,
-                          input_ids=ids, input_mask=mask, token_type_ids=segments)
-        pooled = model.get_pooled_output()  # [B, H]
     """
 
     def __init__(self, config, is_training, input_ids, input_mask=None, token_type_ids=None,
@@ -452,7 +447,7 @@ class BertModel(object):
         """Builds the graph.
 
         Args:
-            config: BertConfig.
+            config: the layout's configuration.
             is_training: dropout acts only when True.
             input_ids: int tensor [B, S].
             input_mask: int tensor [B, S], 1 for tokens, 0 for padding; None: all tokens.
@@ -467,26 +462,25 @@ class BertModel(object):
             input_mask = tf.ones_like(input_ids)
         if token_type_ids is None:
             token_type_ids = tf.zeros_like(input_ids)
-        hidden_dropout = config.hidden_dropout_prob if is_training else 0.0
-        config = _with_dropout(config, hidden_dropout,
-                               config.attention_probs_dropout_prob if is_training else 0.0)
+        if not is_training:
+            config = _without_dropout(config)
         with tf.variable_scope(scope, default_name="bert"):
             with tf.variable_scope("embeddings"):
-                vectors, self._table, self._table_2 = embedding_lookup_factorized(
-                    input_ids, config.vocab_size, config.hidden_size, config.embedding_size,
-                    config.initializer_range, "word_embeddings", use_one_hot_embeddings)
-                self._embedding_output = add_types_and_positions(vectors, token_type_ids, config)
+                self._embedding_output = self._embed(config, input_ids, token_type_ids,
+                                                     use_one_hot_embeddings)
             with tf.variable_scope("encoder"):
-                layer = layer_of(config)
-                self._all_layers = transformer_model(
-                    self._embedding_output, input_mask, config.hidden_size,
-                    config.num_hidden_layers, layer.num_attention_heads, layer.intermediate_size,
-                    layer.activation, layer.hidden_dropout_prob,
-                    layer.attention_probs_dropout_prob, layer.initializer_range,
-                    do_return_all_layers=True, ln_type=layer.ln_type)
+                self._all_layers = self._encode(config, input_mask)
             with tf.variable_scope("pooler"):
                 self._pooled_output = pool_first_token(self._all_layers[-1],
                                                        config.initializer_range)
+
+    def _embed(self, config, input_ids, token_type_ids, use_one_hot):
+        """Sets _table and _table_2; returns the embedding after LayerNorm."""
+        raise NotImplementedError
+
+    def _encode(self, config, input_mask):
+        """Returns the outputs of all layers."""
+        raise NotImplementedError
 
     def get_pooled_output(self):
         """[B, H]: the first token's vector after a dense layer and tanh."""
@@ -501,7 +495,7 @@ class BertModel(object):
         return self._all_layers
 
     def get_embedding_output(self):
-        """[B, S, H]: what enters the first layer, after LayerNorm."""
+        """[B, S, H], in the Google layout [B, S, E]: summed embeddings, after LayerNorm."""
         return self._embedding_output
 
     def get_embedding_table(self):
@@ -509,14 +503,41 @@ class BertModel(object):
         return self._table
 
     def get_embedding_table_2(self):
-        """[E, H]: the projection of word embeddings to the hidden width."""
+        """[E, H]: the projection of word embeddings to the hidden width, without a bias.
+
+        None in the Google layout, where a dense layer widens what enters the first layer.
+        """
         return self._table_2
 
 
-def _with_dropout(config, hidden, attention):
-    """Returns a copy of a configuration with other dropout probabilities."""
+class BertModel(Encoder):
+    """The ALBERT encoder in the albert_zh layout.
+
+    Example:
+        model = BertModel(config=BertConfig.from_json_file(path), is_training=False,
+                          input_ids=ids, input_mask=mask, token_type_ids=segments)
+        pooled = model.get_pooled_output()  # [B, H]
+    """
+
+    def _embed(self, config, input_ids, token_type_ids, use_one_hot):
+        vectors, self._table, self._table_2 = embedding_lookup_factorized(
+            input_ids, config.vocab_size, config.hidden_size, config.embedding_size,
+            config.initializer_range, "word_embeddings", use_one_hot)
+        return add_types_and_positions(vectors, token_type_ids, config)
+
+    def _encode(self, config, input_mask):
+        layer = layer_of(config)
+        return transformer_model(
+            self._embedding_output, input_mask, config.hidden_size, config.num_hidden_layers,
+            layer.num_attention_heads, layer.intermediate_size, layer.activation,
+            layer.hidden_dropout_prob, layer.attention_probs_dropout_prob,
+            layer.initializer_range, do_return_all_layers=True, ln_type=layer.ln_type)
+
+
+def _without_dropout(config):
+    """Returns a copy of a configuration with dropout off."""
     settings = config.to_dict()
-    settings.update(hidden_dropout_prob=hidden, attention_probs_dropout_prob=attention)
+    settings.update(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     return type(config).from_dict(settings)
 
 

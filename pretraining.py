@@ -1,4 +1,4 @@
-"""Pre-training, for both layouts: masked LM and sentence order as model_fn, input_fn and results.
+"""Pre-training, for both layouts: flags, model_fn, input_fn, the course of a run, its results.
 
 ALBERT, arXiv 1909.11942: masked language modelling as in BERT, sentence-order prediction in the
 place of next-sentence prediction (section 3.1).
@@ -8,28 +8,73 @@ import collections
 import os
 
 import checkpoints
+import curves
 import estimators
+import exporting
 import files
 import modeling
 import optimization
 import records
+import run_record
 import runtime
-from console import say
+import selection
+from absl import flags
+from console import say, table
 from errors import UserError
+from optimization import AdamWeightDecayOptimizer
 
 import tensorflow.compat.v1 as tf
 
 SHUFFLE_BUFFER = 10000
 READ_FILES_AT_ONCE = 8
+BEST_NAME = "model.ckpt-best"
 
 Schedule = collections.namedtuple("Schedule", [
     "optimizer", "learning_rate", "num_train_steps", "num_warmup_steps", "poly_power",
     "start_warmup_step", "exclude_from_layer_adaptation", "slot_names"])
 Schedule.__doc__ = "How the weights are updated; see optimization.create_optimizer."
 
+CURVES = (
+    estimators.Scalar("loss", "total_loss:0", "loss"),
+    estimators.Scalar("masked_lm_loss", "masked_lm_loss:0", "mlm"),
+    estimators.Scalar("masked_lm_accuracy", "masked_lm_accuracy:0", None),
+    estimators.Scalar("sentence_order_loss", "sentence_order_loss:0", "sop"),
+    estimators.Scalar("sentence_order_accuracy", "sentence_order_accuracy:0", None),
+    estimators.Scalar("learning_rate", "learning_rate:0", "rate"),
+    estimators.Scalar("gradient_norm", "gradient_norm:0", "grad norm"))
+
 # The metrics' names, and the ones that scripts written for the older releases look for.
 KNOWN_NAMES = {"sentence_order_accuracy": "next_sentence_accuracy",
                "sentence_order_loss": "next_sentence_loss"}
+
+
+
+def define_flags(learning_rate, max_seq_length, do_train, train_batch_size, eval_batch_size,
+                 num_train_steps, num_warmup_steps, save_checkpoints_steps):
+    """Defines the flags that both pre-training scripts share; the arguments are the defaults."""
+    flags.DEFINE_string("input_file", None, "Training records: names and globs, comma-separated.")
+    flags.DEFINE_string("eval_input_file", None, "Evaluation records, apart from training's.")
+    flags.DEFINE_string("init_checkpoint", None, "Checkpoint or folder to start from.")
+    flags.DEFINE_bool("allow_partial_init", False, "Load what fits of --init_checkpoint, "
+                      "initialise the rest anew.")
+    flags.DEFINE_string("export_dir", None, "Folder for the trained model as it is passed on: "
+                        "checkpoint without optimizer slots, configuration, vocabulary.")
+    flags.DEFINE_string("vocab_file", None, "Vocabulary that --export_dir gets; the one in "
+                        "albert_config/ when not given.")
+    flags.DEFINE_integer("max_seq_length", max_seq_length, "Sequence length of the records.")
+    flags.DEFINE_integer("max_predictions_per_seq", 20, "Masked words per record.")
+    flags.DEFINE_bool("do_train", do_train, "Train.")
+    flags.DEFINE_bool("do_eval", False, "Evaluate what was trained.")
+    flags.DEFINE_integer("train_batch_size", train_batch_size, "Records per training step.")
+    flags.DEFINE_integer("eval_batch_size", eval_batch_size, "Records per evaluation step.")
+    flags.DEFINE_string("optimizer", "lamb", "lamb or adamw.")
+    flags.DEFINE_float("learning_rate", learning_rate, "Peak learning rate.")
+    flags.DEFINE_float("poly_power", 1.0, "Power of the decay; 1 is linear.")
+    flags.DEFINE_integer("num_train_steps", num_train_steps, "Training steps in all.")
+    flags.DEFINE_integer("num_warmup_steps", num_warmup_steps, "Steps of linear warm-up from 0.")
+    flags.DEFINE_integer("start_warmup_step", 0, "Step at which the warm-up starts.")
+    flags.DEFINE_integer("max_eval_steps", 100, "Evaluation steps at most; 0: all records.")
+    estimators.define_flags(save_checkpoints_steps)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -49,6 +94,12 @@ def masked_lm_loss(logits, ids, weights):
     """
     nll = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=ids, logits=logits)
     return tf.reduce_sum(weights * nll) / (tf.reduce_sum(weights) + 1e-5), nll
+
+
+def batch_accuracy(logits, ids, weights, name):
+    """Returns the weighted share of right guesses in a batch, for the curves."""
+    right = tf.cast(tf.equal(ids, tf.argmax(logits, -1, output_type=tf.int32)), tf.float32)
+    return tf.div_no_nan(tf.reduce_sum(weights * right), tf.reduce_sum(weights), name=name)
 
 
 def metric_fn(lm_logits, lm_ids, lm_weights, order_logits, order_labels):
@@ -101,6 +152,10 @@ def model_fn_builder(config, model_class, schedule, model_fit=None, use_tpu=Fals
         tf.identity(lm_loss, name="masked_lm_loss")
         tf.identity(order_loss, name="sentence_order_loss")
         loss = tf.add(lm_loss, order_loss, name="total_loss")
+        if training:
+            batch_accuracy(lm_logits, lm_ids, lm_weights, "masked_lm_accuracy")
+            batch_accuracy(order_logits, order_labels, tf.ones_like(order_labels, tf.float32),
+                           "sentence_order_accuracy")
 
         # ---- initialisation, training, evaluation
         scaffold = estimators.scaffold_fn(model_fit, use_tpu, with_global_step=not training)
@@ -179,15 +234,157 @@ def warn_if_never_filled(paths, batch_size):
 
 
 # ---------------------------------------------------------------------------------------------
-# Before, during and after
+# The course of a run
 # ---------------------------------------------------------------------------------------------
 
-def check_numbers(values):
+def run(values, settings, layout, config, keep_best=False, init_from_group0=False):
+    """Trains and evaluates as the flags say.
+
+    Args:
+        values: {flag: value} of `define_flags`.
+        settings: estimators.RunSettings.
+        layout: layouts.Layout; config: its configuration.
+        keep_best: evaluate every checkpoint of the run and keep the best as `model.ckpt-best`;
+            else only the last one is evaluated.
+        init_from_group0: see checkpoints.fit.
+
+    Raises:
+        UserError: something does not fit; nothing has then been written.
+    """
+    # ---- everything that can be refused
+    check_numbers(values, config)
+    if not (values["do_train"] or values["do_eval"]):
+        raise UserError("nothing to do: give --do_train, --do_eval or both")
+    if init_from_group0 and not values["init_checkpoint"]:
+        raise UserError("--init_from_group0 needs --init_checkpoint, whose group 0 it takes")
+    sizes = {"sequence": values["max_seq_length"],
+             "predictions": values["max_predictions_per_seq"]}
+    train_files, eval_files = find_input(values)
+    for paths in (train_files, eval_files):
+        check_input(paths, config, sizes)
+    vocab_file = exporting.require_vocabulary(values["vocab_file"], config, values["export_dir"])
+
+    # ---- where the weights come from
+    slots = (layout.lamb_slots if values["optimizer"] == "lamb"
+             else AdamWeightDecayOptimizer.SLOT_NAMES)
+    shapes = modeling.pretraining_variable_shapes(config, layout.model_class)
+    record = run_record.RunRecord(settings.output_dir)
+    start = checkpoints.starting_point(
+        config, shapes, record, settings.output_dir, values["init_checkpoint"],
+        values["allow_partial_init"], slots if values["do_train"] else (), init_from_group0)
+    trained_with = {name: values[name] for name in (
+        "train_batch_size", "learning_rate", "num_warmup_steps", "poly_power", "input_file")}
+    if values["do_train"]:
+        record.require_same_settings(trained_with, refuse=False)
+    files.make_dir(settings.output_dir, "output_dir")
+    record.begin(values, start and start.prefix, config=config,
+                 keep_start=bool(checkpoints.latest_in(settings.output_dir)),
+                 trained_with=trained_with if values["do_train"] else None,
+                 data=sorted(set(train_files + eval_files)))
+    files.write_text(os.path.join(settings.output_dir, "albert_config.json"),
+                     config.to_json_string())
+
+    # ---- training, evaluation, export
+    if values["do_train"]:
+        schedule = Schedule(
+            values["optimizer"], values["learning_rate"], values["num_train_steps"],
+            values["num_warmup_steps"], values["poly_power"], values["start_warmup_step"],
+            layout.lamb_exclusions, slots)
+        train(model_fn_builder(config, layout.model_class, schedule, start, settings.use_tpu),
+              settings, config, train_files, sizes, values["train_batch_size"],
+              values["num_train_steps"])
+    results, chosen = {}, checkpoints.latest_in(settings.output_dir)
+    if values["do_eval"]:
+        chosen = chosen or checkpoints.resolve(values["init_checkpoint"])
+        if not values["eval_input_file"]:
+            say("WARNING: no --eval_input_file: evaluating on the training data, whose accuracy "
+                "says little about other text")
+
+        def evaluate_one(prefix):
+            model_fit = checkpoints.fit_with_heads(prefix, shapes)
+            return evaluate(
+                model_fn_builder(config, layout.model_class, None, model_fit, settings.use_tpu),
+                settings, config, eval_files, sizes, values["eval_batch_size"],
+                values["max_eval_steps"], os.path.basename(prefix))
+
+        if keep_best:
+            results, chosen = evaluate_all(settings.output_dir, chosen, evaluate_one,
+                                           evaluation_key(values, eval_files))
+        else:
+            results = evaluate_one(chosen)
+        files.write_text(os.path.join(settings.output_dir, "eval_results.txt"),
+                         estimators.format_results(results))
+        print("Evaluation of %s on %d of %d records" % (
+            chosen, results["eval_records"], results["eval_records_total"]))
+        print(estimators.format_results(results), end="")
+    record.finish({name: str(value) for name, value in results.items()})
+    if values["export_dir"]:
+        exporting.strip(chosen, config, vocab_file, values["export_dir"])
+    curves.draw(settings.output_dir)
+
+
+def find_input(values):
+    """Returns (training files, evaluation files) that the flags name and the run needs."""
+    train_files = files.expand(values["input_file"] or "", "input_file") if (
+        values["do_train"] or not values["eval_input_file"]) else []
+    if not values["do_eval"]:
+        return train_files, []
+    return train_files, (files.expand(values["eval_input_file"], "eval_input_file")
+                         if values["eval_input_file"] else train_files)
+
+
+def evaluation_key(values, paths):
+    """Returns what identifies evaluation data: results on other data are not comparable."""
+    return "%s of %s" % (values["max_eval_steps"] * values["eval_batch_size"] or "all",
+                         ", ".join("%s (%d bytes)" % (path, files.size(path)) for path in paths))
+
+
+def evaluate_all(output_dir, last, evaluate_one, data_key):
+    """Evaluates each checkpoint of a run once and keeps the best as `model.ckpt-best`.
+
+    Args:
+        last: the run's last checkpoint, or the one to start from where nothing was trained.
+
+    Returns:
+        (results of the best, its prefix).
+    """
+    saved = [prefix for prefix in checkpoints.prefixes_in(output_dir)
+             if checkpoints.step_in_name(prefix) >= 0]
+    prefixes = saved or [last]
+    rows = selection.evaluate_each(
+        output_dir, "pretraining", prefixes, data_key,
+        lambda prefix: dict(_plain(evaluate_one(prefix)),
+                            step=max(checkpoints.step_in_name(prefix), 0)))
+    best = selection.best_of(rows)
+    print(table(["step", "masked LM loss", "accuracy", "order accuracy", ""], [
+        [row["step"], "%.4f" % row["masked_lm_loss"], "%.4f" % row["masked_lm_accuracy"],
+         "%.4f" % row["sentence_order_accuracy"], "best" if row is best else ""]
+        for row in rows]))
+    chosen = prefixes[rows.index(best)]
+    kept = os.path.join(output_dir, BEST_NAME)
+    checkpoints.copy(chosen, kept)
+    say("Best: %s, masked LM loss %.4f; kept as %s" % (
+        os.path.basename(chosen), best["masked_lm_loss"], kept))
+    results = {name: value for name, value in best.items()
+               if name not in ("checkpoint", "folder", "fingerprint", "data", "step")}
+    return results, kept
+
+
+def _plain(results):
+    """Returns results as what JSON holds: NumPy's numbers as Python's."""
+    return {name: value.item() if hasattr(value, "item") else value
+            for name, value in results.items()}
+
+
+def check_numbers(values, config):
     """Checks the numbers that both scripts take as flags; UserError names the flag at fault.
 
     Args:
-        values: {flag name: value}.
+        values: {flag name: value}; config: the model's configuration.
     """
+    if values["max_seq_length"] > config.max_position_embeddings:
+        raise UserError("--max_seq_length=%d is beyond the %d positions of the configuration" % (
+            values["max_seq_length"], config.max_position_embeddings))
     least = {"max_seq_length": 4, "max_predictions_per_seq": 1, "train_batch_size": 1,
              "eval_batch_size": 1, "num_train_steps": 1, "num_warmup_steps": 0,
              "start_warmup_step": 0, "max_eval_steps": 0}
@@ -213,21 +410,19 @@ def train(model_fn, run, config, paths, sizes, batch_size, num_train_steps):
             % checkpoints.step_in_name(latest))
         return
     warn_if_never_filled(paths, batch_size)
-    scalars = [] if run.use_tpu else [
-        ("loss", "total_loss:0"), ("mlm", "masked_lm_loss:0"), ("sop", "sentence_order_loss:0"),
-        ("rate", "learning_rate:0"), ("grad norm", "gradient_norm:0")]
+    hook = estimators.ProgressHook("pre-train", num_train_steps, () if run.use_tpu else CURVES,
+                                   run.output_dir, batch_size)
     estimator = estimators.make_estimator(model_fn, run, run.output_dir,
                                           train_batch_size=batch_size)
     with records.naming_the_damaged(paths, records.PRETRAINING, sizes,
                                     value_limits(config, sizes)):
         estimator.train(input_fn_builder(paths, sizes, True, run.random_seed),
-                        max_steps=num_train_steps,
-                        hooks=[estimators.ProgressHook("pre-train", num_train_steps, scalars)])
+                        max_steps=num_train_steps, hooks=[hook])
     say("Trained to step %d: %s" % (num_train_steps, checkpoints.latest_in(run.output_dir)))
 
 
-def evaluate(model_fn, run, config, paths, sizes, batch_size, max_eval_steps, prefix):
-    """Evaluates a checkpoint on records read once; writes and prints `eval_results.txt`."""
+def evaluate(model_fn, run, config, paths, sizes, batch_size, max_eval_steps, name):
+    """Evaluates one checkpoint on records read once; returns its results."""
     steps, covered, total = evaluation_steps(paths, batch_size, max_eval_steps, run.use_tpu)
     estimator = estimators.make_estimator(
         model_fn, run, os.path.join(run.output_dir, "eval"), train_batch_size=batch_size,
@@ -236,13 +431,8 @@ def evaluate(model_fn, run, config, paths, sizes, batch_size, max_eval_steps, pr
                                     value_limits(config, sizes)):
         metrics = estimator.evaluate(
             input_fn_builder(paths, sizes, False, drop_remainder=run.use_tpu), steps=steps,
-            hooks=[estimators.ProgressHook("evaluate", steps, count_global_steps=False)])
-    results = evaluation_results(metrics, covered, total)
-    path = os.path.join(run.output_dir, "eval_results.txt")
-    files.write_text(path, estimators.format_results(results))
-    print("Evaluation of %s on %d of %d records" % (prefix, covered, total))
-    print(estimators.format_results(results), end="")
-    return results
+            hooks=[estimators.ProgressHook("evaluate %s" % name, steps)])
+    return evaluation_results(metrics, covered, total)
 
 
 def evaluation_steps(paths, batch_size, max_eval_steps, drop_remainder):

@@ -28,8 +28,7 @@ def main(_):
     config = modeling.BertConfig.from_json_file(FLAGS.bert_config_file)
     files.require_file(FLAGS.vocab_file, "vocab_file")
     tokenizer = tokenization.FullTokenizer(FLAGS.vocab_file, FLAGS.do_lower_case)
-    finetuning.run(values, settings, finetuning.Model(config, modeling.BertModel, tokenizer,
-                                                      FLAGS.vocab_file))
+    finetuning.run(values, settings, finetuning.Model(config, modeling.BertModel, tokenizer))
 
 
 if __name__ == "__main__":

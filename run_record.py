@@ -1,10 +1,13 @@
-"""run.json: what the run in an output folder was started with, how long it took.
+"""run.json: what the run in an output folder was started with, on what, with which results.
 
 Two runs that start from different weights never mix in one folder: the second is refused.
 """
 
 import os
+import platform
 import time
+
+import numpy as np
 
 import files
 import runtime  # noqa: F401 - before TensorFlow
@@ -14,6 +17,7 @@ from errors import UserError
 import tensorflow.compat.v1 as tf
 
 NAME = "run.json"
+HASHED_BYTES = 1 << 26
 
 
 class RunRecord(object):
@@ -69,7 +73,7 @@ class RunRecord(object):
             raise UserError(text + "\nchoose another --output_dir for the new settings")
         say("WARNING: " + text)
 
-    def begin(self, flag_values, init_prefix, keep_start, trained_with=None):
+    def begin(self, flag_values, init_prefix, keep_start, trained_with=None, config=None, data=()):
         """Writes what the run is started with.
 
         Args:
@@ -77,13 +81,19 @@ class RunRecord(object):
             init_prefix: prefix of the checkpoint it starts from, or None.
             keep_start: the run goes on, so its recorded start stays.
             trained_with: {name: value} of the settings that shape the weights, when training.
+            config: the model's configuration.
+            data: paths of the data files.
         """
         if trained_with is not None:
             self._record["trained_with"] = trained_with
         if not (keep_start and "init_fingerprint" in self._record):
             self._record["init_checkpoint"] = init_prefix
             self._record["init_fingerprint"] = _fingerprint(init_prefix)
-        self._record["tensorflow"] = tf.__version__
+        self._record["versions"] = {
+            "tensorflow": tf.__version__, "python": platform.python_version(),
+            "numpy": np.__version__, "platform": platform.platform()}
+        self._record["config"] = config and config.to_dict()
+        self._record["data"] = {path: _data_fingerprint(path) for path in data}
         self._record["flags"] = {name: value for name, value in sorted(flag_values.items())
                                  if isinstance(value, (str, int, float, bool, type(None)))}
         files.write_json(self._path, self._record)
@@ -94,6 +104,12 @@ class RunRecord(object):
         self._record["seconds"] = round(seconds, 1)
         self._record["results"] = results or {}
         files.write_json(self._path, self._record)
+
+
+def _data_fingerprint(path):
+    """Returns size and hash of a data file; of a large one its first part stands for all."""
+    return {"bytes": files.size(path), "sha256_of_first_bytes": HASHED_BYTES,
+            "sha256": files.fingerprint(path, HASHED_BYTES)}
 
 
 def _fingerprint(prefix):

@@ -179,7 +179,7 @@ class Task(object):
         label = self._label_synonyms.get(label, label)
         if label in self.labels:
             return label
-        if split == "test" and label in _NO_LABEL:
+        if split == "test" and label in NO_LABEL:
             return None
         if label is None:
             row.fail('the field "%s" is missing, and only test rows may go without; the row '
@@ -424,7 +424,7 @@ def mark_spans(text, first, second):
 # ---------------------------------------------------------------------------------------------
 
 # What stands in the label field of test rows that have no label, in one mirror or another.
-_NO_LABEL = (None, "", "-", "-1")
+NO_LABEL = (None, "", "-", "-1")
 
 
 def label_text(value):

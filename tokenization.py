@@ -40,6 +40,7 @@ class FullTokenizer(object):
     WordPiece by default; SentencePiece when `spm_model_file` is given.
 
     Attributes:
+        file: the vocabulary or SentencePiece model that it was made from.
         vocab: ordered dict of token to id; inv_vocab: dict of id to token.
         pad_token, unk_token, cls_token, sep_token, mask_token: names of the special entries
             ("[PAD]" or "<pad>", ...); pad_id, unk_id, cls_id, sep_id, mask_id: their ids.
@@ -60,7 +61,7 @@ class FullTokenizer(object):
         """
         self.do_lower_case = do_lower_case
         self.is_sentencepiece = bool(spm_model_file)
-        self._file = spm_model_file if self.is_sentencepiece else vocab_file
+        self.file = spm_model_file if self.is_sentencepiece else vocab_file
         if self.is_sentencepiece:
             self.sp_model = load_spm_model(spm_model_file)
             self.vocab = collections.OrderedDict(
@@ -77,7 +78,7 @@ class FullTokenizer(object):
         if missing:
             raise UserError(
                 "%s lacks the special %s %s: give the vocabulary that the model was trained with"
-                % (self._file, "entry" if len(missing) == 1 else "entries", ", ".join(missing)))
+                % (self.file, "entry" if len(missing) == 1 else "entries", ", ".join(missing)))
         self.pad_token, self.unk_token, self.cls_token, self.sep_token, self.mask_token = names
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
             self.vocab[name] for name in names)
@@ -107,7 +108,7 @@ class FullTokenizer(object):
             return list(map(self.vocab.__getitem__, tokens))
         except KeyError as error:
             raise UserError("token %r is not in the vocabulary %s: tokens must come from "
-                            "tokenize() with this vocabulary" % (error.args[0], self._file)
+                            "tokenize() with this vocabulary" % (error.args[0], self.file)
                             ) from error
 
     def convert_ids_to_tokens(self, ids):
@@ -116,7 +117,7 @@ class FullTokenizer(object):
             return [self.inv_vocab[number] for number in ids]
         except KeyError as error:
             raise UserError("id %s is not in the vocabulary %s, whose ids go from 0 to %d"
-                            % (error.args[0], self._file, len(self.vocab) - 1)) from error
+                            % (error.args[0], self.file, len(self.vocab) - 1)) from error
 
 
 # ---------------------------------------------------------------------------------------------
