@@ -112,6 +112,11 @@ def latest_in(folder):
     return steps[-1] if steps else None
 
 
+def trained_in(folder):
+    """Returns the prefixes of the checkpoints that a run in `folder` saved while training."""
+    return [prefix for prefix in prefixes_in(folder) if step_in_name(prefix) > 0]
+
+
 def step_in_name(prefix):
     """Returns 300 for `.../model.ckpt-300`, -1 for names without a step."""
     match = re.search(r"-(\d+)$", prefix)

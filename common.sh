@@ -50,11 +50,12 @@ parse_arguments() {
     fi
 }
 
-# choose_model MODEL_DIR NAME: sets MODEL_FLAGS for a released model, downloaded when absent; with
-# FROM_SCRATCH for the tiny configuration without weights; with SAMPLE for a model made from
-# data/news_zh_1.txt in WORK_DIR.
+# choose_model MODEL_DIR NAME: sets CLASSIFIER, the script for the model's layout, and MODEL_FLAGS
+# for a released model, downloaded when absent; with FROM_SCRATCH for the tiny configuration without
+# weights; with SAMPLE for a model made from data/news_zh_1.txt in WORK_DIR.
 choose_model() {
-    local model_dir=$1 name=$2 config
+    local model_dir=$1 name=$2 config flag=bert_config_file
+    CLASSIFIER=run_classifier.py
     if [ "$SAMPLE" = 1 ]; then
         make_sample_model
     elif [ "$FROM_SCRATCH" = 1 ]; then
@@ -66,7 +67,11 @@ choose_model() {
             "$PYTHON" "$ROOT/download.py" --name="$name" --output_dir="$model_dir"
         fi
         config=$(model_config "$model_dir")
-        MODEL_FLAGS=(--bert_config_file="$config" --vocab_file="$model_dir/vocab.txt"
+        if grep -qE '"(num_hidden_groups|inner_group_num)"' "$config"; then
+            CLASSIFIER=run_classifier_sp_google.py
+            flag=albert_config_file
+        fi
+        MODEL_FLAGS=("--$flag=$config" --vocab_file="$model_dir/vocab.txt"
             --init_checkpoint="$model_dir")
     fi
 }
@@ -112,7 +117,7 @@ fine_tune() {
     shift 3
     settings=$("$PYTHON" "$ROOT/tasks.py" --settings="$task")
     # shellcheck disable=SC2086 # the settings are several words
-    "$PYTHON" "$ROOT/run_classifier.py" --task_name="$task" --data_dir="$data_dir" \
+    "$PYTHON" "$ROOT/$CLASSIFIER" --task_name="$task" --data_dir="$data_dir" \
         --output_dir="$output_dir" --do_train --do_eval --do_predict \
         --eval_batch_size=64 --predict_batch_size=64 $settings "${MODEL_FLAGS[@]}" "$@" \
         ${EPOCHS:+--num_train_epochs="$EPOCHS"} ${MAX_STEPS:+--max_train_steps="$MAX_STEPS"} \

@@ -202,7 +202,9 @@ def require_same_training(record, values, data, model):
         return None
     trained_with = {name: values[name] for name in TRAINED_WITH}
     trained_with.update(
-        of_the_model, vocabulary=files.fingerprint(model.tokenizer.file)[:16],
+        of_the_model, text_columns=data.task.text_columns,
+        label_column=data.task.label_column,
+        vocabulary=files.fingerprint(model.tokenizer.file)[:16],
         train_data=files.fingerprint(data.task.path(data.folder, "train"))[:16])
     record.require_same_settings(trained_with, refuse=True)
     return trained_with
@@ -267,6 +269,5 @@ def balanced_weights(examples, labels):
 
 def candidates(output_dir, init_checkpoint):
     """Returns the checkpoints that a run saved while training, or else the one to start from."""
-    saved = [prefix for prefix in checkpoints.prefixes_in(output_dir)
-             if checkpoints.step_in_name(prefix) > 0]
-    return saved or [checkpoints.latest_in(output_dir) or checkpoints.resolve(init_checkpoint)]
+    return checkpoints.trained_in(output_dir) or [
+        checkpoints.latest_in(output_dir) or checkpoints.resolve(init_checkpoint)]

@@ -348,9 +348,7 @@ def evaluate_all(output_dir, last, evaluate_one, data_key):
     Returns:
         (results of the best, its prefix).
     """
-    saved = [prefix for prefix in checkpoints.prefixes_in(output_dir)
-             if checkpoints.step_in_name(prefix) >= 0]
-    prefixes = saved or [last]
+    prefixes = checkpoints.trained_in(output_dir) or [last]
     rows = selection.evaluate_each(
         output_dir, "pretraining", prefixes, data_key,
         lambda prefix: dict(_plain(evaluate_one(prefix)),

@@ -12,6 +12,7 @@ from conftest import ROOT
 from helpers import write_checkpoint
 
 import modeling
+import modeling_google
 
 SCRIPTS = ["run_classifier_clue.sh", "run_classifier_lcqmc.sh", "create_pretrain_data.sh"]
 RUNTIME = "1" if os.sep + ".venv-tf1" + os.sep in os.path.abspath(os.__file__) else "2"
@@ -66,6 +67,23 @@ def test_two_tasks_to_a_zip_in_a_folder_with_a_space(tmp_path):
     assert [row[0] for row in rows[-2:]] == ["wsc", "tnews"]
     assert all(row[2] == "2" for row in rows[-2:])  # best step
     assert os.path.exists(str(folder / "clue_submission.zip"))
+
+
+def test_a_model_of_the_google_layout_goes_to_its_own_script(tmp_path):
+    config = os.path.join(ROOT, "albert_config", "albert_config_tiny_google.json")
+    model = tmp_path / "model"
+    model.mkdir()
+    write_checkpoint(model / "albert_model.ckpt", reference.initial_values(
+        modeling.pretraining_variable_shapes(
+            modeling_google.AlbertConfig.from_json_file(config), modeling_google.AlbertModel)))
+    for source in (config, os.path.join(ROOT, "albert_config", "vocab.txt")):
+        shutil.copy(source, str(model))
+    status, _, err = bash(
+        "run_classifier_lcqmc.sh", "--max_seq_length=16", MODEL_DIR=str(model), MAX_STEPS="1",
+        LCQMC_DATA_DIR=os.path.join(ROOT, "data", "clue_sample", "lcqmc"),
+        OUTPUT_DIR=str(tmp_path / "out"), ALBERT_TF=RUNTIME)
+    assert status == 0, err
+    assert "Initialisation: 25 of 27 variables from %s" % model in err
 
 
 @pytest.fixture()

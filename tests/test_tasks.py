@@ -58,6 +58,7 @@ def test_labels_stand_in_class_index_order():
         "afqmc": ("0", "1"), "csl": ("0", "1"), "lcqmc": ("0", "1"), "wsc": ("true", "false"),
         "cmnli": inference, "xnli": inference, "iflytek": tuple(str(n) for n in range(119)),
         "tnews": tuple(str(n) for n in range(100, 117) if n not in (105, 111)),
+        "cola": ("0", "1"), "mrpc": ("0", "1"), "mnli": inference,
     }
     assert {name: tasks.get(name).labels for name in tasks.names()} == expected
 
@@ -68,8 +69,18 @@ def test_settings_are_the_published_ones():
         "csl": (128, 16, 1e-5, 5, 100), "iflytek": (128, 32, 2e-5, 3, 300),
         "tnews": (128, 16, 2e-5, 3, 300), "wsc": (128, 16, 1e-5, 10, 10),
         "lcqmc": (128, 64, 1e-4, 5, None), "xnli": (128, 32, 3e-5, 2, None),
+        "cola": (512, 16, 1e-5, 10, None), "mnli": (512, 128, 3e-5, 3.26, None),
+        "mrpc": (512, 32, 2e-5, 7, None),
     }
-    assert {name: tuple(tasks.get(name).settings) for name in tasks.names()} == expected
+    assert {name: tuple(tasks.settings(name)) for name in tasks.names()} == expected
+
+
+@pytest.mark.parametrize("name, rows, steps", [
+    ("cola", 8551, 5336), ("mnli", 392702, 10000), ("mrpc", 3668, 800)])
+def test_settings_of_glue_come_to_the_papers_steps(name, rows, steps):
+    settings = tasks.settings(name)
+    run = rows / settings.train_batch_size * settings.num_train_epochs
+    assert abs(run - steps) < 0.005 * steps
 
 
 def test_settings_print_as_flags(root):
@@ -77,7 +88,7 @@ def test_settings_print_as_flags(root):
     assert done.stdout == ("--max_seq_length=128 --train_batch_size=16 --learning_rate=2e-5 "
                            "--num_train_epochs=3 --save_checkpoints_steps=300\n")
     assert done.returncode == 0
-    lcqmc = tasks.settings_flags(tasks.get("lcqmc"))
+    lcqmc = tasks.settings_flags(tasks.settings("lcqmc"))
     assert "save_checkpoints_steps" not in lcqmc
     assert "--learning_rate=0.0001 " in lcqmc
 
@@ -91,7 +102,21 @@ def test_settings_of_an_unknown_task_are_refused(root):
 
 def test_overview_has_a_line_for_every_task(root):
     lines = run_script(root, "tasks.py").stdout.splitlines()
-    assert [line.split()[0] for line in lines[2:]] == tasks.names()
+    assert [line.split()[0] for line in lines[2:]] == tasks.names() + list(tasks.OWN_DATA)
+
+
+@pytest.mark.parametrize("name", tasks.OWN_DATA)
+def test_own_data_has_settings_and_is_no_registered_task(root, name):
+    done = run_script(root, "tasks.py", "--settings=%s" % name)
+    assert done.stdout == ("--max_seq_length=128 --train_batch_size=32 --learning_rate=0.0001 "
+                           "--num_train_epochs=3\n")
+    assert name not in tasks.names()
+    message = complaint(tasks.get, name.upper())
+    assert "--task_name=%s: that is your own data" % name.upper() in message
+    assert "--task_name=%s --data_dir=" % name in message
+    done = run_script(root, "tasks.py", "--submission_name=%s" % name)
+    assert done.returncode == 1
+    assert "--submission_name=%s: that is your own data" % name in done.stderr
 
 
 def test_names_in_any_case_and_aliases():
@@ -106,6 +131,7 @@ def test_unknown_names_are_answered_with_the_known_ones(name):
     message = complaint(tasks.get, name)
     assert "--task_name" in message
     assert "afqmc, " in message
+    assert "sentence_pair" in message
     assert ('Did you mean "tnews"?' in message) == bool(name)
 
 
@@ -473,6 +499,96 @@ def test_xnli_names_both_forms_when_neither_is_there(tmp_path):
     assert str(tmp_path / "train.json") in message
 
 
+# GLUE
+
+MNLI_TRAIN = "\t".join([
+    "index", "promptID", "pairID", "genre", "sentence1_binary_parse", "sentence2_binary_parse",
+    "sentence1_parse", "sentence2_parse", "sentence1", "sentence2", "label1", "gold_label"]) + "\n"
+MNLI_DEV = MNLI_TRAIN.replace("label1\t", "label1\tlabel2\tlabel3\tlabel4\tlabel5\t")
+MNLI_TEST = MNLI_TRAIN.replace("\tlabel1\tgold_label", "")
+MRPC = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
+
+
+def mnli_line(number, first, second, *labels):
+    parts = [str(number), "7", "7n", "fiction", "( a )", "( b )", "(ROOT a)", "(ROOT b)", first]
+    return "\t".join(parts + [second] + list(labels)) + "\n"
+
+
+def test_mnli_reads_glues_files(tmp_path, capsys):
+    write_tsv(tmp_path, "train.tsv", [
+        MNLI_TRAIN, mnli_line(0, 'He said "no.', "No.", "neutral", "neutral"),
+        mnli_line(1, "a", "b", "entailment", "contradiction"), mnli_line(2, "c", "d", "-", "-")])
+    five = ["neutral"] * 5
+    write_tsv(tmp_path, "dev_matched.tsv", [
+        MNLI_DEV, mnli_line(0, "a", "b", *(five + ["entailment"]))])
+    write_tsv(tmp_path, "test_matched.tsv", [MNLI_TEST, mnli_line(0, "a", "b")])
+    task, folder = tasks.get("MNLI"), str(tmp_path)
+    assert task.read(folder, "train") == [
+        Example(0, 'He said "no.', "No.", "neutral"), Example(1, "a", "b", "contradiction")]
+    assert 'their label is "-": 1 (first: line 4)' in capsys.readouterr().err
+    assert task.read(folder, "dev") == [Example(0, "a", "b", "entailment")]
+    assert task.read(folder, "test") == [Example(0, "a", "b", None)]
+
+
+def test_mrpc_reads_glues_files_in_glues_folder(tmp_path):
+    folder = tmp_path / "MRPC"
+    write_tsv(folder, "train.tsv", ["\ufeff" + MRPC, '1\t12\t13\t"A, he said.\tB "\r\n'])
+    write_tsv(folder, "test.tsv", [MRPC.replace("Quality", "index"), "0\t12\t13\tA\tB\n"])
+    task = tasks.get("mrpc")
+    assert task.read(str(tmp_path), "train") == [Example(0, '"A, he said.', 'B "', "1")]
+    assert task.read(str(tmp_path), "test") == [Example(0, "A", "B", None)]
+
+
+def test_mrpc_reads_microsofts_files_without_the_dev_rows(tmp_path, capsys):
+    write_tsv(tmp_path, "msr_paraphrase_train.txt", [
+        MRPC, "1\t1\t2\tA\tB\n", "0\t3\t4\tC\tD\n", "1\t5\t6\tE\tF\n"])
+    write_tsv(tmp_path, "msr_paraphrase_test.txt", [MRPC, "1\t7\t8\tG\tH\n"])
+    task, folder = tasks.get("mrpc"), str(tmp_path)
+    assert [e.text_a for e in task.read(folder, "train")] == ["A", "C", "E"]
+    assert capsys.readouterr().err == ""
+    assert task.read(folder, "test") == [Example(0, "G", "H", "1")]
+    write_tsv(tmp_path, "dev.tsv", [MRPC, "0\t3\t4\tC\tD\n"])
+    assert task.read(folder, "train") == [Example(0, "A", "B", "1"), Example(1, "E", "F", "1")]
+    assert "rows left out because they are in dev.tsv: 1" in capsys.readouterr().err
+    assert task.read(folder, "dev") == [Example(0, "C", "D", "0")]
+
+
+def test_cola_reads_glues_files(tmp_path, capsys):
+    write_tsv(tmp_path, "train.tsv", [
+        'gj04\t1\t\tThe sailors "rode.\n', "c_13\t0\t*\tThem love.\n"])
+    write_tsv(tmp_path, "test.tsv", ["index\tsentence\n", "0\tBill whistled.\n"])
+    task, folder = tasks.get("cola"), str(tmp_path)
+    assert task.read(folder, "train") == [
+        Example(0, 'The sailors "rode.', None, "1"), Example(1, "Them love.", None, "0")]
+    assert task.read(folder, "test") == [Example(0, "Bill whistled.", None, None)]
+    assert capsys.readouterr().err == ""
+    write_tsv(tmp_path, "dev.tsv", ["source\tlabel\tstar\tsentence\n", "a\t1\t\tsentence\n"])
+    assert task.read(folder, "dev") == [Example(0, "sentence", None, "1")]
+    assert "line 1 reads as a header" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name, split, lines, problem", [
+    ("cola", "train", ["a\t1\t\tb\n", "a\t1\tb\n"], "train.tsv line 2 has 3 columns where 4"),
+    ("cola", "test", ["index\tsentence\n", "0\ta\tb\n"], "test.tsv line 2 has 3 columns where 2"),
+    ("cola", "dev", ["a\t2\t\tb\n"], 'line 1: label "2" is unknown to task cola'),
+    ("mrpc", "train", ["1\t1\t2\tA\tB\n"], 'line 1 must name the columns of task mrpc; "#1'),
+    ("mrpc", "dev", [MRPC.replace("Quality", "index"), "1\t1\t2\tA\tB\n"], '"Quality" is missing'),
+    ("mrpc", "train", [MRPC, "1\t1\t2\tA B\n"], "line 2 has 4 columns where 5 are expected"),
+    ("mrpc", "train", [MRPC], "holds no example of task mrpc"),
+    ("mnli", "train", [MNLI_TRAIN, mnli_line(0, "a", "b", "neutral", "maybe")],
+     'line 2: label "maybe" is unknown'),
+])
+def test_glue_never_drops_a_row_in_silence(tmp_path, name, split, lines, problem):
+    folder = write_tsv(tmp_path, split + ".tsv", lines)
+    assert problem in complaint(tasks.get(name).read, folder, split)
+
+
+def test_glues_files_are_named_where_they_are_missing(tmp_path):
+    message = complaint(tasks.get("mnli").read, str(tmp_path), "dev")
+    assert str(tmp_path / "dev_matched.tsv") + " does not exist" in message
+    assert "train.tsv, dev_matched.tsv, test_matched.tsv" in message
+
+
 # The real data
 
 @pytest.mark.parametrize("name", tasks.clue_names())
@@ -529,7 +645,7 @@ def test_real_tnews_descriptions_are_the_tables(shared_data):
 def test_submission_names():
     assert [tasks.get(name).submission_name for name in tasks.names()] == [
         "afqmc_predict.json", "cmnli_predict.json", "csl_predict.json", "iflytek_predict.json",
-        "tnews11_predict.json", "cluewsc11_predict.json", None, None]
+        "tnews11_predict.json", "cluewsc11_predict.json"] + [None] * 5
 
 
 def examples_with_ids(*ids):
