@@ -366,8 +366,9 @@ def require_resumable(prefix, model_shapes, slot_names):
             "output_dir holds another model (%s); choose an empty --output_dir, or name that "
             "checkpoint as --init_checkpoint%s"
             % (prefix, "".join(_fault_line(name, shapes, model_shapes) for name in faults)))
+    # A variable that has no gradient (the pooler of a classifier of the mean) has no slots.
     lacking = [slot for slot in slot_names
-               if any("%s/%s" % (name, slot) not in shapes for name in model_shapes)]
+               if not any(name.endswith("/" + slot) for name in shapes)]
     if lacking:
         raise UserError(
             "output_dir holds a run of another optimizer (%s has no %s); use the same --optimizer, "

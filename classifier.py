@@ -23,6 +23,7 @@ from console import Progress, say, table
 import tensorflow.compat.v1 as tf
 
 POOLED_DROPOUT = 0.1
+REPORT = "eval_report.txt"
 
 Recipe = collections.namedtuple("Recipe", [
     "learning_rate", "num_train_steps", "num_warmup_steps", "class_weights"])
@@ -209,8 +210,9 @@ class Classifier(object):
     def evaluate(self, split, batch_size, prefixes):
         """Evaluates checkpoints, writes all results, prints and returns those of the best.
 
-        What was evaluated before, on the same data, is not evaluated again. The best has the
-        highest accuracy, among equals the lowest loss.
+        What was evaluated before, on the same data, is not evaluated again, but for the best where
+        eval_report.txt is of another one. The best has the highest accuracy, among equals the
+        lowest loss.
 
         Args:
             prefixes: checkpoints, in the order of their steps.
@@ -226,14 +228,18 @@ class Classifier(object):
             matrices[os.path.basename(prefix)] = matrix
             return row
 
-        rows = selection.evaluate_each(folder, self._task.name, prefixes, split.key, evaluate_one)
+        data_key = split.key if self._head.use_pooled_output else split.key + " mean"
+        rows = selection.evaluate_each(folder, self._task.name, prefixes, data_key, evaluate_one)
         best = selection.best_of(rows)
         self._write_results_text(best, rows)
         print(table(["step", "dev accuracy", "macro-F1", "loss", ""], [
             [row["step"], "%.4f" % row["eval_accuracy"], "%.4f" % row["macro_f1"],
              "%.4f" % row["eval_loss"], "best" if row is best else ""] for row in rows]))
-        if best["checkpoint"] in matrices:
-            self._report(matrices[best["checkpoint"]])
+        name = best["checkpoint"]
+        if name not in matrices and not self._is_reported(best):
+            evaluate_one(prefixes[rows.index(best)])
+        if name in matrices:
+            self._report(best, matrices[name])
         return best
 
     def _evaluate_one(self, split, batch_size, prefix):
@@ -262,15 +268,27 @@ class Classifier(object):
         files.write_text(self._path("eval_results.txt"),
                          estimators.format_results(results) + text)
 
-    def _report(self, matrix):
+    def _is_reported(self, best):
+        """Tells whether eval_report.txt is of the best checkpoint, on these data."""
+        path = self._path(REPORT)
+        return files.exists(path) and next(
+            files.read_lines(path), (1, ""))[1] == _report_heading(best)
+
+    def _report(self, best, matrix):
         """Writes the best checkpoint's scores of every class as text and picture."""
         text = metrics.format_report(metrics.report(matrix, self._task.labels))
-        files.write_text(self._path("eval_report.txt"), text + "\n")
-        print(text)
+        files.write_text(self._path(REPORT), "%s\n\n%s\n" % (_report_heading(best), text))
+        if len(self._task.labels) <= metrics.MOST_COLUMNS:
+            print(text)
+        else:
+            say("Scores of every class: %s" % self._path(REPORT))
         plots.confusion_matrix(matrix, self._task.labels, self._path("confusion_matrix.png"))
 
     def predict(self, split, batch_size, prefix):
-        """Writes class probabilities and the submission file; returns the predicted labels."""
+        """Writes class probabilities and labels, of CLUE tasks as submission; returns the labels.
+
+        The labels of other tasks go to predictions.tsv: id, label, probability.
+        """
         model_fit = checkpoints.fit_with_heads(prefix, self._shapes)
         say("Predicting %d examples with %s" % (len(split.examples), prefix))
         estimator = estimators.make_estimator(
@@ -290,8 +308,18 @@ class Classifier(object):
             path = self._path(self._task.submission_name)
             tasks.write_submission(self._task, split.examples, predicted, path)
             tasks.check_submission(self._task, split.examples, path)
-            say("Wrote %s" % path)
+        else:
+            path = self._path("predictions.tsv")
+            rows = ["%s\t%s\t%.4f\n" % (" ".join(str(example.id).split()), label, row.max())
+                    for example, label, row in zip(split.examples, predicted, probabilities)]
+            files.write_text(path, "id\tlabel\tprobability\n" + "".join(rows))
+        say("Wrote %s" % path)
         return predicted
+
+
+def _report_heading(row):
+    """Returns the first line of eval_report.txt: what was evaluated, on what."""
+    return "# %s (%s), data %s" % (row["checkpoint"], row["fingerprint"][:16], row["data"])
 
 
 def score(examples, predicted, labels):

@@ -9,7 +9,8 @@
 #   ALBERT_TF=1                 .venv-tf1: TensorFlow 1.15 on Python 3.7
 #   ALBERT_PYTHON=/path         the Python to make the environment with (default: searched for)
 #   ALBERT_DEVICE=cpu|gpu       the build of TensorFlow (default: gpu where nvidia-smi lists one)
-#   ALBERT_EXTRAS="test lint"   also install requirements/test.txt and requirements/lint.txt
+#   ALBERT_EXTRAS="test lint"   also install requirements/test.txt and requirements/lint.txt;
+#                               hf (TensorFlow 2.15 only): PyTorch, to compare with Hugging Face
 #
 # Sourced, it only compares the environment with the requirements: no Python is started, nothing is
 # printed, no option of the shell matters. For the set-up it runs itself as a program of its own.
@@ -54,8 +55,8 @@ _albert_locate() {
     esac
     for extra in ${ALBERT_EXTRAS:-}; do
         case $extra in
-            test | lint) ;;
-            *) _albert_error "ALBERT_EXTRAS=\"$ALBERT_EXTRAS\": it may list test and lint" ||
+            test | lint | hf) ;;
+            *) _albert_error "ALBERT_EXTRAS=\"$ALBERT_EXTRAS\": it may list test, lint and hf" ||
                 return ;;
         esac
     done

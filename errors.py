@@ -21,19 +21,20 @@ def nearest(name, known):
     return ' Did you mean "%s"?' % matches[0] if matches else ""
 
 
-def run(main, translate=None):
+def run(main, translate=None, positional=0):
     """Parses the flags and runs `main(argv)`; unknown flags, stray arguments and user errors exit.
 
     Args:
         main: function of one argument, the list of arguments left after the flags.
         translate: optional function that turns an exception into a UserError, or returns None
             where the exception is a defect of the program and deserves its traceback.
+        positional: number of arguments that may stand there without being flags.
     """
     def guarded(argv):
         try:
-            if len(argv) > 1:
+            if len(argv) > 1 + positional:
                 raise UserError("unexpected argument %r: every setting is given as --name=value"
-                                % argv[1])
+                                % argv[1 + positional])
             return main(argv)
         except KeyboardInterrupt:
             _exit("interrupted; give the same command again to go on", 130)

@@ -37,6 +37,13 @@ def define_flags(save_checkpoints_steps=1000, keep_checkpoint_max=10):
     flags.DEFINE_integer("num_tpu_cores", 8, "Number of TPU cores.")
 
 
+def flag_values(all_flags):
+    """Returns {flag: value} of the project's own flags, without those that absl brings along."""
+    return {flag.name: flag.value
+            for module, defined in all_flags.flags_by_module_dict().items()
+            if not module.startswith(("absl", "tensorflow")) for flag in defined}
+
+
 def run_settings(values):
     """Reads and checks the flags of `define_flags`.
 

@@ -4,12 +4,23 @@ import os
 
 import checkpoints
 import files
+import numpy as np
+import runtime  # noqa: F401 - before TensorFlow
+import tokenization
 from console import say
 from errors import UserError
 
+import tensorflow.compat.v1 as tf
+
 ROOT = os.path.dirname(os.path.abspath(__file__))
 CHECKPOINT_NAME = "albert_model.ckpt"
+STATE = 'model_checkpoint_path: "%s"\nall_model_checkpoint_paths: "%s"\n' % (
+    CHECKPOINT_NAME, CHECKPOINT_NAME)
 
+
+# ---------------------------------------------------------------------------------------------
+# Checks, before anything long starts
+# ---------------------------------------------------------------------------------------------
 
 def require_vocabulary(vocab_file, config, export_dir):
     """Returns the vocabulary to export with a model, checked before anything long starts.
@@ -25,14 +36,63 @@ def require_vocabulary(vocab_file, config, export_dir):
         return None
     path = vocab_file or os.path.join(ROOT, "albert_config", "vocab.txt")
     files.require_file(path, "vocab_file")
-    if not path.endswith((".model", ".spm")):
-        entries = sum(1 for _ in files.read_lines(path))
-        if entries != config.vocab_size:
-            raise UserError("%s has %d entries, the configuration's vocab_size is %d; name the "
-                            "model's vocabulary as --vocab_file"
-                            % (path, entries, config.vocab_size))
+    entries = len(tokenization.load_spm_model(path) if is_spm(path)
+                  else tokenization.load_vocab(path))
+    if entries != config.vocab_size:
+        raise UserError("%s has %d entries, the configuration's vocab_size is %d; name the "
+                        "model's vocabulary as --vocab_file" % (path, entries, config.vocab_size))
     return path
 
+
+def require_place(export_dir, source_folder, config, vocab_file, extra_files=()):
+    """Checks that an export takes nothing away that was in its folder before.
+
+    Only an earlier export of a checkpoint that the source folder still holds is replaced.
+
+    Args:
+        export_dir: the folder; None when nothing is exported.
+        source_folder: where the checkpoint lies or will lie.
+        config, vocab_file, extra_files: as for `strip`.
+
+    Raises:
+        UserError: names what is in the way.
+    """
+    if not export_dir:
+        return
+    checkpoints.require_plain_path(export_dir, "export_dir")
+    if os.path.realpath(export_dir) == os.path.realpath(source_folder or "."):
+        raise UserError("--export_dir=%s is the folder of the checkpoint itself: name another one"
+                        % export_dir)
+    if files.exists(export_dir) and not files.is_dir(export_dir):
+        raise UserError("--export_dir=%s is a file: name a folder" % export_dir)
+    for prefix in checkpoints.prefixes_in(export_dir):
+        if not (os.path.basename(prefix) == CHECKPOINT_NAME
+                and _is_export_from(prefix, source_folder)):
+            raise UserError("--export_dir=%s holds another model, %s: name a new folder"
+                            % (export_dir, os.path.basename(prefix)))
+    for name, content in _small_files(config, vocab_file, extra_files).items():
+        path = os.path.join(export_dir, name)
+        if files.exists(path) and _read(path) != content:
+            raise UserError("--export_dir=%s holds another %s: name a new folder"
+                            % (export_dir, name))
+
+
+def _is_export_from(exported, folder):
+    """Tells whether one of a folder's checkpoints holds all that an exported one does."""
+    shapes = checkpoints.read_shapes(exported)
+    names = sorted(shapes, key=lambda name: np.prod(shapes[name]))  # biases differ soonest
+    ours = tf.train.NewCheckpointReader(exported)
+    for prefix in checkpoints.prefixes_in(folder):
+        theirs, reader = checkpoints.read_shapes(prefix), tf.train.NewCheckpointReader(prefix)
+        if all(theirs.get(name) == shapes[name] for name in names) and all(
+                np.array_equal(ours.get_tensor(name), reader.get_tensor(name)) for name in names):
+            return True
+    return False
+
+
+# ---------------------------------------------------------------------------------------------
+# The export
+# ---------------------------------------------------------------------------------------------
 
 def strip(prefix, config, vocab_file, export_dir, extra_files=()):
     """Writes a released-style folder: checkpoint without slots, configuration, vocabulary.
@@ -40,6 +100,7 @@ def strip(prefix, config, vocab_file, export_dir, extra_files=()):
     Args:
         prefix: the checkpoint; config: its configuration.
         vocab_file: WordPiece vocabulary or SentencePiece model.
+        export_dir: checked by `require_place`.
         extra_files: further files to put beside it, such as labels.txt.
 
     Returns:
@@ -47,18 +108,41 @@ def strip(prefix, config, vocab_file, export_dir, extra_files=()):
     """
     files.make_dir(export_dir, "export_dir")
     target = os.path.join(export_dir, CHECKPOINT_NAME)
-    unfinished = target + ".tmp"
-    kept, left_out = checkpoints.strip(prefix, unfinished)
-    checkpoints.move(unfinished, target)
-    files.write_text(os.path.join(export_dir, "checkpoint"),
-                     'model_checkpoint_path: "%s"\nall_model_checkpoint_paths: "%s"\n'
-                     % (CHECKPOINT_NAME, CHECKPOINT_NAME))
-    files.write_text(os.path.join(export_dir, "albert_config.json"), config.to_json_string())
-    is_spm = vocab_file.endswith((".model", ".spm"))
-    files.copy(vocab_file, os.path.join(export_dir, "spm.model" if is_spm else "vocab.txt"))
-    for path in extra_files:
-        files.copy(path, os.path.join(export_dir, os.path.basename(path)))
-    size = sum(files.size(path) for path in checkpoints.paths_of(target))
-    say("Exported %d variables of %s to %s: %.1f MB; left out: %d (optimizer slots, step)" % (
-        kept, prefix, target, size / 1e6, left_out))
+    if files.exists(target + ".index"):
+        say("Replacing the earlier export in %s" % export_dir)
+    unfinished = os.path.join(export_dir, ".tmp-%d" % os.getpid())
+    try:
+        kept, left_out = checkpoints.strip(prefix, unfinished)
+        checkpoints.move(unfinished, target)
+    finally:
+        for path in files.glob(unfinished + ".*"):
+            files.remove(path)
+    for name, content in _small_files(config, vocab_file, extra_files).items():
+        with files.atomic_write(os.path.join(export_dir, name)) as stream:
+            stream.write(content)
+    say("Exported %d variables of %s to %s: %s before, %s now; left out: %d (optimizer slots, "
+        "step)" % (kept, prefix, target, _megabytes(prefix), _megabytes(target), left_out))
     return target
+
+
+def _small_files(config, vocab_file, extra_files):
+    """Returns {name: bytes} of what lies beside an exported checkpoint."""
+    content = {"checkpoint": STATE.encode("utf-8"),
+               "albert_config.json": config.to_json_string().encode("utf-8"),
+               "spm.model" if is_spm(vocab_file) else "vocab.txt": _read(vocab_file)}
+    content.update((os.path.basename(path), _read(path)) for path in extra_files)
+    return content
+
+
+def is_spm(vocab_file):
+    """Tells a SentencePiece model from a WordPiece vocabulary, by its name."""
+    return vocab_file.endswith((".model", ".spm"))
+
+
+def _read(path):
+    with files.open_binary(path) as stream:
+        return stream.read()
+
+
+def _megabytes(prefix):
+    return "%.1f MB" % (sum(map(files.size, checkpoints.paths_of(prefix))) / 1e6)

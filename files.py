@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 
 from errors import UserError
 
@@ -168,11 +169,9 @@ def write_json(path, value):
 
 
 def copy(source, target):
-    """Copies a small file (configuration, vocabulary) atomically."""
-    with open_binary(source) as stream:
-        content = stream.read()
-    with atomic_write(target) as stream:
-        stream.write(content)
+    """Copies a file atomically."""
+    with open_binary(source) as stream, atomic_write(target) as copied:
+        shutil.copyfileobj(stream, copied, 1 << 20)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ CLASS_WEIGHTS = ("none", "balanced")
 
 # What a classifier's folder tells those who use it beside configuration, vocabulary and labels.
 CLASSIFIER_FILE = "classifier.json"
+VOCABULARIES = ("vocab.txt", "spm.model")
+MOST_LABELS_SHOWN = 10
 
 Model = collections.namedtuple("Model", ["config", "model_class", "tokenizer"])
 Model.__doc__ = "What a script brings: configuration, encoder class, tokenizer."
@@ -137,7 +139,8 @@ def run(values, settings, model):
     splits = {split: features.split_features(data.task, split, examples, settings.output_dir,
                                              making)
               for split, examples in data.examples.items()}
-    keep_model_files(settings.output_dir, model, data.task, values)
+    if values["do_train"] or not checkpoints.latest_in(settings.output_dir):
+        keep_model_files(settings.output_dir, model, data.task, values)
 
     # ---- training, evaluation, prediction
     work = classifier.Classifier(data.task, model.config, model.model_class, settings,
@@ -206,8 +209,43 @@ def require_same_training(record, values, data, model):
         label_column=data.task.label_column,
         vocabulary=files.fingerprint(model.tokenizer.file)[:16],
         train_data=files.fingerprint(data.task.path(data.folder, "train"))[:16])
-    record.require_same_settings(trained_with, refuse=True)
+    if checkpoints.trained_in(values["output_dir"]):
+        record.require_same_settings(trained_with, refuse=True)
     return trained_with
+
+
+def require_same_classifier(folder, values, task, tokenizer):
+    """Refuses to use the classifier in a folder in a way that makes its answers wrong.
+
+    Its length and truncation may be others than in training: what it answers is then its answer.
+    """
+    path = os.path.join(folder, CLASSIFIER_FILE)
+    if not files.exists(path):
+        return
+    written = files.read_json(path)
+    if not isinstance(written, dict):
+        raise UserError("%s is damaged: put back the file that training wrote" % path)
+    now = {"labels": list(task.labels), "do_lower_case": values["do_lower_case"],
+           "use_pooled_output": values["use_pooled_output"]}
+    rows = [(name, _shown(written[name]), _shown(value)) for name, value in now.items()
+            if name in written and written[name] != value]
+    vocabularies = [os.path.join(folder, name) for name in VOCABULARIES
+                    if files.exists(os.path.join(folder, name))]
+    if vocabularies and files.fingerprint(tokenizer.file) not in map(
+            files.fingerprint, vocabularies):
+        rows.append(("vocabulary", " or ".join(vocabularies), tokenizer.file))
+    if rows:
+        raise UserError(
+            "%s: the classifier in this folder was trained with other settings:%s\nuse it with "
+            "its own, and choose another --output_dir for another classifier's predictions"
+            % (path, "".join("\n  %s: %s then, %s now" % row for row in rows)))
+
+
+def _shown(value):
+    if not isinstance(value, list):
+        return value
+    more = ["..."] if len(value) > MOST_LABELS_SHOWN else []
+    return "%d (%s)" % (len(value), ", ".join(map(str, value[:MOST_LABELS_SHOWN] + more)))
 
 
 def keep_model_files(output_dir, model, task, values):
@@ -219,7 +257,7 @@ def keep_model_files(output_dir, model, task, values):
         {name: values[name] for name in ("max_seq_length", "do_lower_case", "use_pooled_output",
                                          "truncate")},
         task=task.name, labels=list(task.labels)))
-    name = "spm.model" if model.tokenizer.is_sentencepiece else "vocab.txt"
+    name = VOCABULARIES[model.tokenizer.is_sentencepiece]
     target, source = os.path.join(output_dir, name), model.tokenizer.file
     if not files.exists(target) or files.fingerprint(target) != files.fingerprint(source):
         files.copy(source, target)
@@ -242,6 +280,11 @@ def starting_points(record, values, settings, data, model):
         chosen = checkpoints.resolve(values["predict_checkpoint"], "predict_checkpoint")
         checkpoints.fit_with_heads(chosen, shapes)
         checkpoints.require_same_config(model.config, chosen)
+    used = [chosen]
+    if not values["do_train"]:
+        used += [start and start.prefix, checkpoints.latest_in(settings.output_dir)]
+    for prefix in filter(None, used):
+        require_same_classifier(os.path.dirname(prefix), values, data.task, model.tokenizer)
     return start, chosen
 
 

@@ -23,7 +23,7 @@ def define_flags():
 
 def main(_):
     settings = estimators.run_settings(FLAGS)
-    values = FLAGS.flag_values_dict()
+    values = estimators.flag_values(FLAGS)
     finetuning.check_values(values)
     config = modeling.BertConfig.from_json_file(FLAGS.bert_config_file)
     files.require_file(FLAGS.vocab_file, "vocab_file")

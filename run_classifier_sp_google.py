@@ -26,7 +26,7 @@ def define_flags():
 
 def main(_):
     settings = estimators.run_settings(FLAGS)
-    values = FLAGS.flag_values_dict()
+    values = estimators.flag_values(FLAGS)
     finetuning.check_values(values)
     config = modeling_google.AlbertConfig.from_json_file(FLAGS.albert_config_file,
                                                          "albert_config_file")

@@ -25,7 +25,7 @@ def define_flags():
 def main(_):
     settings = estimators.run_settings(FLAGS)
     config = modeling.BertConfig.from_json_file(FLAGS.bert_config_file)
-    pretraining.run(FLAGS.flag_values_dict(), settings, layouts.ALBERT_ZH, config)
+    pretraining.run(estimators.flag_values(FLAGS), settings, layouts.ALBERT_ZH, config)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def main(_):
                         "say" % FLAGS.masked_lm_budget)
     config = modeling_google.AlbertConfig.from_json_file(FLAGS.albert_config_file,
                                                          "albert_config_file")
-    pretraining.run(FLAGS.flag_values_dict(), settings, layouts.GOOGLE, config, keep_best=True,
+    pretraining.run(estimators.flag_values(FLAGS), settings, layouts.GOOGLE, config, keep_best=True,
                     init_from_group0=FLAGS.init_from_group0)
 
 

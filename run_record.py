@@ -17,7 +17,7 @@ from errors import UserError
 import tensorflow.compat.v1 as tf
 
 NAME = "run.json"
-HASHED_BYTES = 1 << 26
+HASHED_BYTES = 1 << 20
 
 
 class RunRecord(object):
@@ -89,6 +89,7 @@ class RunRecord(object):
         if not (keep_start and "init_fingerprint" in self._record):
             self._record["init_checkpoint"] = init_prefix
             self._record["init_fingerprint"] = _fingerprint(init_prefix)
+        self._record.pop("results", None)  # an interrupted run must not show those of another
         self._record["versions"] = {
             "tensorflow": tf.__version__, "python": platform.python_version(),
             "numpy": np.__version__, "platform": platform.platform()}
@@ -107,7 +108,7 @@ class RunRecord(object):
 
 
 def _data_fingerprint(path):
-    """Returns size and hash of a data file; of a large one its first part stands for all."""
+    """Returns size and hash of a data file; its first part stands for all: there may be many."""
     return {"bytes": files.size(path), "sha256_of_first_bytes": HASHED_BYTES,
             "sha256": files.fingerprint(path, HASHED_BYTES)}
 

@@ -36,9 +36,9 @@ def without_auto_shard(dataset):
     return dataset.with_options(options)
 
 
-def run(main):
+def run(main, positional=0):
     """Runs an entry script: `errors.run`, with TensorFlow's errors told as user errors too."""
-    errors.run(main, translate=_translate)
+    errors.run(main, translate=_translate, positional=positional)
 
 
 def _translate(error):

@@ -4,6 +4,7 @@ The results lie in `eval_results.json` of a run's folder, one row a checkpoint, 
 content; a run that is repeated evaluates only what is new.
 """
 
+import math
 import os
 
 import files
@@ -16,11 +17,13 @@ def rank(row):
     """Returns what orders rows, the best first; equals go by the earlier step.
 
     Classifiers: the highest accuracy, then the lowest loss. Pre-training: the lowest masked LM
-    loss.
+    loss. What has no finite loss comes last.
     """
-    if "eval_accuracy" in row:
-        return (-row["eval_accuracy"], row["eval_loss"], row["step"])
-    return (row["masked_lm_loss"], row["step"])
+    is_classifier = "eval_accuracy" in row
+    loss = row["eval_loss" if is_classifier else "masked_lm_loss"]
+    # Weights that are no numbers make every logit NaN, which counts as a guess of class 0.
+    return (not math.isfinite(loss), -row["eval_accuracy"] if is_classifier else 0.0, loss,
+            row["step"])
 
 
 def best_of(rows):

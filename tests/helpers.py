@@ -8,9 +8,11 @@ import sys
 
 import numpy as np
 import reference
+from absl import flags
 from conftest import ROOT
 
 import modeling
+import modeling_google
 import records
 
 import tensorflow.compat.v1 as tf
@@ -20,6 +22,11 @@ TINY = {"vocab_size": 60, "embedding_size": 8, "hidden_size": 16, "num_hidden_la
         "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
         "max_position_embeddings": 32, "type_vocab_size": 2, "initializer_range": 0.02,
         "ln_type": "postln"}
+
+
+TINY_GOOGLE = dict({name: value for name, value in TINY.items() if name != "ln_type"},
+                   num_hidden_groups=1, inner_group_num=1, net_structure_type=0, gap_size=0,
+                   num_memory_blocks=0, down_scale_factor=1)
 
 
 def read(path):
@@ -33,6 +40,14 @@ def write_config(folder, name="config.json", **changes):
     path = os.path.join(str(folder), name)
     with io.open(path, "w", encoding="utf-8") as stream:
         stream.write(json.dumps(dict(TINY, **changes)))
+    return path
+
+
+def write_google_config(folder, name="config.json", **changes):
+    """Writes a tiny configuration of the Google layout; returns its path."""
+    path = os.path.join(str(folder), name)
+    with io.open(path, "w", encoding="utf-8") as stream:
+        stream.write(json.dumps(dict(TINY_GOOGLE, **changes)))
     return path
 
 
@@ -51,6 +66,20 @@ def pretraining_weights(**changes):
     config = modeling.BertConfig.from_dict(dict(TINY, **changes))
     return reference.initial_values(
         modeling.pretraining_variable_shapes(config, modeling.BertModel))
+
+
+def google_pretraining_weights(**changes):
+    config = modeling_google.AlbertConfig.from_dict(dict(TINY_GOOGLE, **changes))
+    return reference.initial_values(
+        modeling.pretraining_variable_shapes(config, modeling_google.AlbertModel))
+
+
+def load_weights(session, weights):
+    """Gives the graph's trainable variables their values, all at once: one by one takes long."""
+    variables = tf.trainable_variables()
+    session.run([variable.initializer for variable in variables],
+                {variable.initializer.inputs[1]: weights[variable.op.name]
+                 for variable in variables})
 
 
 def read_checkpoint(prefix):
@@ -88,6 +117,23 @@ def run_script(script, *arguments, **environment):
         stderr=subprocess.PIPE, env=dict(os.environ, PYTHONIOENCODING="utf-8", **environment))
     out, err = process.communicate()
     return process.returncode, out.decode("utf-8"), err.decode("utf-8")
+
+
+def run_main(script, *arguments):
+    """Parses a script's flags and runs its `main` here, without the start of another process.
+
+    Args:
+        script: a module of the project with define_flags and main.
+    """
+    known = set(flags.FLAGS)
+    script.define_flags()
+    try:
+        flags.FLAGS([script.__name__] + list(arguments))
+        script.main([script.__name__])
+    finally:
+        flags.FLAGS.unparse_flags()
+        for name in set(flags.FLAGS) - known:
+            delattr(flags.FLAGS, name)
 
 
 def assert_user_error(result, *fragments):

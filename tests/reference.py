@@ -1,8 +1,9 @@
-"""ALBERT (albert_zh layout), LAMB and AdamW in plain NumPy, for tests to compare with.
+"""ALBERT (both layouts), LAMB and AdamW in plain NumPy, for tests to compare with.
 
 Written from the papers, apart from the code under test: one sequence at a time, float64.
 """
 
+import fractions
 import zlib
 
 import numpy as np
@@ -81,6 +82,62 @@ def encode(config, weights, ids, mask, segments):
         layers.append(x)
     pooled = np.tanh(linear(x[:1], weights, "bert/pooler/dense"))[0]
     return embedding, layers, pooled
+
+
+def encode_google(config, weights, ids, mask, segments):
+    """As `encode`, in the Google layout: the embedding is [S, E]."""
+    weights = {name: value.astype(np.float64) for name, value in weights.items()}
+    emb, heads = "bert/embeddings/", config["num_attention_heads"]
+    x = (weights[emb + "word_embeddings"][ids] + weights[emb + "token_type_embeddings"][segments]
+         + weights[emb + "position_embeddings"][:len(ids)])
+    embedding = normalise(x, weights, emb + "LayerNorm")
+    x = linear(embedding, weights, "bert/encoder/embedding_hidden_mapping_in")
+    depth, groups = config["num_hidden_layers"], config["num_hidden_groups"]
+    layers = []
+    for index in range(depth):
+        group = int(fractions.Fraction(index, depth) * groups)
+        for inner in range(config["inner_group_num"]):
+            block = "bert/encoder/transformer/group_%d/inner_group_%d/" % (group, inner)
+            x = normalise(x + attention(x, mask, weights, block + "attention_1", heads),
+                          weights, block + "LayerNorm")
+            widened = gelu(linear(x, weights, block + "ffn_1/intermediate/dense"))
+            x = normalise(x + linear(widened, weights, block + "ffn_1/intermediate/output/dense"),
+                          weights, block + "LayerNorm_1")
+        layers.append(x)
+    pooled = np.tanh(linear(x[0], weights, "bert/pooler/dense"))
+    return embedding, layers, pooled
+
+
+def masked_lm_scores_google(weights, vectors):
+    """Scores of all words for vectors [P, H] at masked positions; [P, V]."""
+    weights = {name: value.astype(np.float64) for name, value in weights.items()}
+    transform = "cls/predictions/transform/"
+    narrowed = normalise(gelu(linear(vectors, weights, transform + "dense")), weights,
+                         transform + "LayerNorm")
+    return (narrowed @ weights["bert/embeddings/word_embeddings"].T
+            + weights["cls/predictions/output_bias"])
+
+
+def pretraining_losses_google(config, weights, rows):
+    """(masked LM loss, sentence-order loss) of records given as dicts of arrays."""
+    nll, weight, order = 0.0, 0.0, 0.0
+    for row in rows:
+        _, layers, pooled = encode_google(config, weights, row["input_ids"], row["input_mask"],
+                                          row["segment_ids"])
+        scores = masked_lm_scores_google(weights, layers[-1][row["masked_lm_positions"]])
+        picked = softmax(scores)[np.arange(len(scores)), row["masked_lm_ids"]]
+        nll -= (np.log(picked) * row["masked_lm_weights"]).sum()
+        weight += row["masked_lm_weights"].sum()
+        order -= np.log(softmax(
+            weights["cls/seq_relationship/output_weights"] @ pooled
+            + weights["cls/seq_relationship/output_bias"])[row["next_sentence_labels"][0]])
+    return nll / (weight + 1e-5), order / len(rows)
+
+
+def class_probabilities(weights, pooled):
+    """What a fine-tuned head makes of a pooled vector [H]."""
+    return softmax(weights["output_weights"].astype(np.float64) @ pooled
+                   + weights["output_bias"])
 
 
 def rate_at(step, peak, steps, warmup, power=1.0):

@@ -443,6 +443,8 @@ def test_extras_are_installed_when_asked_for_only(machine):
     machine.asked(clear=True)
     assert machine.source(ALBERT_EXTRAS=" lint  test ")[1] == "" and machine.source()[1] == ""
     assert not machine.asked()
+    machine.source(ALBERT_EXTRAS="test hf")
+    assert len(machine.asked("pip install")) == 1 and machine.asked("hf.txt")
 
 
 def test_changed_requirements_are_installed_into_the_same_environment(machine):

@@ -1,5 +1,6 @@
 """Errors, files and the console: what every script relies on."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -20,8 +21,8 @@ def run_python(code):
     return process.returncode, out.decode("utf-8"), err.decode("utf-8")
 
 
-def script(body):
-    return "import errors, files\ndef main(_):\n    %s\nerrors.run(main)" % body
+def script(body, more=""):
+    return "import errors, files\ndef main(_):\n    %s\nerrors.run(main%s)" % (body, more)
 
 
 def test_user_errors_end_without_a_traceback():
@@ -42,6 +43,20 @@ def test_defects_keep_their_traceback():
 def test_stray_arguments_are_refused():
     status, _, err = run_python("import sys; sys.argv = ['x', 'stray']\n" + script("pass"))
     assert status == 1 and "unexpected argument 'stray'" in err
+
+
+def test_arguments_that_may_stand_there_are_passed_on():
+    program = "import sys; sys.argv = ['x'] + %r\n" + script("print(_[1:])", ", positional=2")
+    assert run_python(program % ["one", "two"])[:2] == (0, "['one', 'two']\n")
+    status, _, err = run_python(program % ["one", "two", "three"])
+    assert status == 1 and "unexpected argument 'three'" in err
+
+
+def test_unknown_flags_end_without_a_traceback():
+    status, out, err = run_python(
+        "import sys; sys.argv = ['x', '--verbosty=1']\n" + script("print('ran')"))
+    assert status != 0 and out == "" and "Traceback" not in err
+    assert "Unknown command line flag 'verbosty'" in err and "verbosity" in err
 
 
 def test_nearest():
@@ -102,6 +117,30 @@ def test_a_file_in_the_place_of_a_folder(tmp_path):
     (tmp_path / "out").write_text("x", encoding="utf-8")
     with pytest.raises(UserError, match="--output_dir=.*out cannot be written to"):
         files.make_dir(str(tmp_path / "out"), "output_dir")
+
+
+def test_a_fingerprint_is_that_of_the_content_or_of_its_start(tmp_path):
+    content = os.urandom((1 << 20) + 17)
+    path = tmp_path / "data"
+    path.write_bytes(content)
+    for most in (None, 0, 5, 1 << 20, (1 << 20) + 1, 1 << 30):
+        expected = hashlib.sha256(content if most is None else content[:most]).hexdigest()
+        assert files.fingerprint(str(path), most) == expected
+
+
+def test_progress_tells_how_far_how_fast_and_how_long(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(console.time, "time", lambda: now[0])
+    progress = console.Progress("train", 3000, "step", start=1000)
+    now[0] = 4.0
+    progress.update(1400)  # too soon after the start to say anything
+    now[0] = 10.0
+    progress.update(2000, "loss 0.5")
+    now[0] = 20.0
+    progress.update(3000)
+    assert capsys.readouterr().err == (
+        "train  step 2,000/3,000  100 step/s  0:10 left  loss 0.5\n"
+        "train  step 3,000/3,000  100 step/s\n")
 
 
 def test_tables_line_up_with_chinese():

@@ -1,9 +1,14 @@
 """Input, losses and evaluation arithmetic of pre-training."""
 
+import json
+
 import numpy as np
 import pytest
-from helpers import pretraining_rows, write_records
+from helpers import pretraining_rows, read, read_checkpoint, write_checkpoint, write_records
 
+import curves
+import estimators
+import files
 import pretraining
 import records
 from errors import UserError
@@ -76,6 +81,93 @@ def test_the_masked_loss_by_hand():
             tf.constant(logits), tf.constant([0, 1, 0]), tf.constant([1.0, 1.0, 0.0])))
     np.testing.assert_allclose(nll, -np.log([0.5, 0.75, 0.9]), atol=1e-6)
     assert loss == pytest.approx((nll[0] + nll[1]) / (2 + 1e-5), abs=1e-6)
+
+
+def test_accuracy_of_a_batch_counts_what_has_weight():
+    with tf.Graph().as_default(), tf.Session() as session:
+        logits = tf.constant([[2.0, 1.0], [0.0, 3.0], [5.0, 0.0], [1.0, 0.0]])
+        ids = tf.constant([0, 0, 1, 0])
+        found = session.run([
+            pretraining.batch_accuracy(logits, ids, tf.constant(weights), name)
+            for name, weights in (("all", [1.0] * 4), ("two", [1.0, 1.0, 0.0, 0.0]),
+                                  ("none", [0.0] * 4))])
+    assert found == [0.5, 0.5, 0.0]  # no NaN where a batch has nothing masked
+
+
+def test_results_have_the_known_names_too():
+    results = pretraining.evaluation_results(
+        {"sentence_order_accuracy": 0.5, "sentence_order_loss": 0.7, "loss": 1.0}, 5, 8)
+    assert results == {
+        "sentence_order_accuracy": 0.5, "next_sentence_accuracy": 0.5, "loss": 1.0,
+        "sentence_order_loss": 0.7, "next_sentence_loss": 0.7, "eval_records": 5,
+        "eval_records_total": 8, "eval_coverage": "0.6250"}
+
+
+def test_the_best_checkpoint_is_kept_beside_the_others(tmp_path, capsys):
+    losses = {2: 3.0, 4: 2.0, 6: 2.5}
+    for step in losses:
+        write_checkpoint(tmp_path / ("model.ckpt-%d" % step), {"x": np.float32([step])})
+    asked = []
+
+    def evaluate_one(prefix):
+        asked.append(int(prefix.rsplit("-", 1)[1]))
+        return {"masked_lm_loss": np.float32(losses[asked[-1]]), "masked_lm_accuracy": 0.1,
+                "sentence_order_accuracy": 0.5, "eval_records": 8}
+
+    results, kept = pretraining.evaluate_all(str(tmp_path), None, evaluate_one, "data")
+    assert results == {"masked_lm_loss": 2.0, "masked_lm_accuracy": 0.1,
+                       "sentence_order_accuracy": 0.5, "eval_records": 8}
+    assert kept == str(tmp_path / "model.ckpt-best")
+    assert read_checkpoint(kept) == {"x": [4.0]}
+    assert "Best: model.ckpt-4, masked LM loss 2.0000" in capsys.readouterr().err
+    rows = json.loads(read(tmp_path / "eval_results.json").decode())["checkpoints"]
+    assert [row["masked_lm_loss"] for row in rows] == [3.0, 2.0, 2.5]
+    # The kept copy is none of the run's own; a better one takes its place.
+    losses[8] = 1.0
+    write_checkpoint(tmp_path / "model.ckpt-8", {"x": np.float32([8])})
+    pretraining.evaluate_all(str(tmp_path), None, evaluate_one, "data")
+    assert asked == [2, 4, 6, 8] and read_checkpoint(kept) == {"x": [8.0]}
+
+
+@pytest.mark.parametrize("total, first_points", [
+    (12, [1, 2, 3]), (1500, [3, 6, 9]), (10 ** 6, [100, 200, 300])])
+def test_long_runs_have_no_more_points_than_can_be_drawn(tmp_path, total, first_points):
+    last = first_points[-1]
+    with tf.Graph().as_default():
+        step = tf.train.get_or_create_global_step()
+        with tf.control_dependencies([tf.cast(step, tf.float32, name="followed")]):
+            train_op = step.assign_add(1)
+        hook = estimators.ProgressHook(
+            "train", total, [estimators.Scalar("before", "followed:0", None)], str(tmp_path), 4)
+        with tf.train.SingularMonitoredSession(hooks=[hook]) as session:
+            for _ in range(last + 1):
+                session.run(train_op)
+    found = curves.read(str(tmp_path))
+    assert found["before"][:3] == [(step, step - 1.0) for step in first_points]
+    assert [step for step, _ in found["examples/sec"]][:2] == first_points[1:]
+
+
+def test_the_steps_of_an_evaluation_are_counted(capsys):
+    with tf.Graph().as_default():
+        step = tf.train.get_or_create_global_step()
+        hook = estimators.ProgressHook("evaluate x", 3)
+        with tf.train.SingularMonitoredSession(hooks=[hook]) as session:
+            for _ in range(3):
+                session.run(step)
+    assert "evaluate x  step 3/3" in capsys.readouterr().err
+
+
+def test_evaluation_data_are_told_apart(paths):
+    values = {"max_eval_steps": 0, "eval_batch_size": 8}
+    keys = [pretraining.evaluation_key(values, paths),
+            pretraining.evaluation_key(values, paths[:2]),
+            pretraining.evaluation_key(dict(values, max_eval_steps=2), paths)]
+    files.write_text(paths[0], "shorter")
+    keys.append(pretraining.evaluation_key(values, paths))
+    assert len(set(keys)) == 4
+    # As many records in other batches are the same data.
+    assert pretraining.evaluation_key({"max_eval_steps": 2, "eval_batch_size": 8}, paths) == (
+        pretraining.evaluation_key({"max_eval_steps": 4, "eval_batch_size": 4}, paths))
 
 
 def test_check_names_file_record_and_key(tmp_path):

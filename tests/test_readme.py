@@ -8,14 +8,17 @@ import re
 
 import pytest
 
+import args
 import files
+import own_data
 import records
 import tasks
 
 LANGUAGES = ("README.md", "README_en.md")
 # Modules that define flags for a script beside its own.
-FLAG_MODULES = {"run_pretraining.py": ["estimators.py"],
-                "run_classifier.py": ["finetuning.py", "estimators.py"]}
+_PRETRAINING, _CLASSIFYING = ["pretraining.py", "estimators.py"], ["finetuning.py", "estimators.py"]
+FLAG_MODULES = {"run_pretraining.py": _PRETRAINING, "run_pretraining_google.py": _PRETRAINING,
+                "run_classifier.py": _CLASSIFYING, "run_classifier_sp_google.py": _CLASSIFYING}
 
 # What a shell script takes beside the flags of the Python script behind it.
 SHELL_SCRIPTS = {
@@ -28,13 +31,14 @@ ABSL_FLAGS = {"help", "helpfull"}
 
 # Named in the texts, made by the scripts or brought by the user.
 OUTPUTS = {
-    "clue_submission.zip", "eval_results.json", "eval_results.txt", "test_results.tsv", "run.json",
-    "labels.txt", "albert_config.json", "tf_news_zh_1.tfrecord", "tf_corpus.json",
-    "tf_corpus-00000-of-00004.tfrecord", "tf_news_2016_zh_raw_news2016zh_1.tfrecord"}
+    "clue_submission.zip", "eval_results.json", "eval_results.txt", "eval_report.txt",
+    "test_results.tsv", "predictions.tsv", "run.json", "labels.txt", "classifier.json",
+    "albert_config.json",
+    "tf_news_zh_1.tfrecord", "tf_corpus.json", "tf_corpus-00000-of-00004.tfrecord",
+    "tf_news_2016_zh_raw_news2016zh_1.tfrecord"}
 BROUGHT = {"train.txt", "dev.txt", "test.txt", "xnli.dev.tsv", "xnli.test.tsv",
-           "multinli.train.zh.tsv"}
-PLANNED = {"run_pretraining_google.py", "run_classifier_sp_google.py", "similarity.py",
-           "test_changes.py"}
+           "multinli.train.zh.tsv", "train.tsv", "dev.tsv", "test.tsv", "dev_matched.tsv",
+           "test_matched.tsv"}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -182,10 +186,11 @@ def test_every_flag_in_the_prose_exists(text, root):
     known = {"name", "do_train"}
     for path in glob.glob(os.path.join(root, "*.py")):
         known |= defined_flags(root, os.path.basename(path))
+    known |= defined_flags(root, "benchmarks/reviews.py")
     for _, own in SHELL_SCRIPTS.values():
         known |= own
     spans = re.findall(r"`([^`\n]*)`", prose(text))
-    named = {flag for span in spans for flag in re.findall(r"(?<!\w)--([a-z_]+)", span)}
+    named = {flag for span in spans for flag in re.findall(r"(?<!\w)--([a-z0-9_]+)", span)}
     assert len(named) > 20
     assert named <= known
 
@@ -205,7 +210,7 @@ def test_variables_set_before_a_command_are_read_by_its_script(text, root):
 def test_tasks_named_in_commands_exist(text):
     named = re.findall(r"--(?:task_name|settings)=(\w+)", " ".join(commands(text)))
     named += re.findall(r"TASKS=\"?(\w+)", " ".join(commands(text)))
-    assert named and set(named) <= set(tasks.names())
+    assert set(own_data.NAMES) < set(named) <= set(own_data.names())
 
 
 def test_downloads_named_in_commands_exist(text, root):
@@ -215,21 +220,77 @@ def test_downloads_named_in_commands_exist(text, root):
 
 
 def test_files_named_in_the_text_exist_or_are_known_outputs(text, root):
-    here = {os.path.basename(path) for pattern in ("*", "data/*", "albert_config/*")
+    here = {os.path.basename(path) for pattern in ("*", "data/*", "albert_config/*", "benchmarks/*")
             for path in glob.glob(os.path.join(root, pattern))}
     here |= {os.path.basename(table_row[1]) for table_row in table(text, "models")}
     here |= {tasks.get(name).submission_name for name in tasks.clue_names()}
     named = re.findall(r"[\w./-]+\.(?:py|sh|json|txt|tsv|md|zip|tfrecord)\b", re.sub(
         r"\(https?:[^)]*\)|https?:\S*", "", prose(text)))
-    unknown = {os.path.basename(name) for name in named} - here - OUTPUTS - BROUGHT - PLANNED
+    unknown = {os.path.basename(name) for name in named} - here - OUTPUTS - BROUGHT
     unknown = {name for name in unknown if not name.startswith("_predict")}
     assert unknown <= {"test.json"}
 
 
-def test_planned_scripts_are_named_in_one_place_only(text, root):
-    # Each of them leaves this list, and the README's, when it comes to exist.
-    assert not any(os.path.exists(os.path.join(root, name)) for name in PLANNED)
-    assert not any(name in command for name in PLANNED for command in commands(text))
+def test_what_is_not_there_yet_names_no_script(text, root):
+    section, = re.findall(r"^## (?:尚未包含|Not yet)\n\n(.*?)\n\n", text, re.MULTILINE | re.DOTALL)
+    assert not re.search(r"\.(?:py|sh)\b", section)
+
+
+def test_flags_of_both_layouts_are_told_apart(text, root):
+    rows = [line for line in text.split("\n") if line.startswith("| ") and
+            "`--bert_config_file`" in line]
+    (_, ours, googles), = [[cell.strip().strip("`-") for cell in row.strip("|").split("|")]
+                           for row in rows]
+    for kind in ("pretraining", "classifier"):
+        scripts = [name for name in FLAG_MODULES if kind in name]
+        flags = [defined_flags(root, name) for name in sorted(scripts, key=len)]
+        assert (ours in flags[0], googles in flags[0]) == (True, False)
+        assert (ours in flags[1], googles in flags[1]) == (False, True)
+
+
+def test_defaults_of_googles_pretraining(text, root):
+    for node in ast.walk(ast.parse(read(root, "run_pretraining_google.py"))):
+        if isinstance(node, ast.Call) and ast.dump(node.func).count("'define_flags'"):
+            given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
+            if given:
+                break
+    paragraph, = [line for line in text.split("\n") if "`model.ckpt-best`" in line]
+    assert given["do_train"] is True and "`--do_train=True`" in paragraph
+    told = [float(number.replace(",", ""))
+            for number in re.findall(r"\d[\d,]*\.?\d*", paragraph)]
+    for name in ("max_seq_length", "train_batch_size", "learning_rate", "num_train_steps",
+                 "num_warmup_steps", "save_checkpoints_steps"):
+        assert given[name] in told, name
+
+
+def test_the_python_example_uses_what_there_is(both, root):
+    codes = ["".join(code_blocks(text, "python")) for text in both]
+    assert ast.dump(ast.parse(codes[0])) == ast.dump(ast.parse(codes[1]))
+    methods = {function.name: [argument.arg for argument in function.args.args]
+               for node in ast.parse(read(root, "similarity.py")).body
+               if isinstance(node, ast.ClassDef) and node.name == "BertSim"
+               for function in node.body if isinstance(function, ast.FunctionDef)}
+    used = 0
+    for node in ast.walk(ast.parse(codes[0])):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            assert len(node.args) < len(methods[node.func.attr])
+            used += 1
+    assert used > 3
+
+
+def test_settings_of_args_are_said_as_they_are(text):
+    spans = re.findall(r"`([^`\n]*)`", prose(text))
+    variables = [span for span in spans if span.startswith(args.PREFIX) and "=" in span]
+    assert variables
+    for span in variables:
+        assert span.split("=")[0][len(args.PREFIX):].lower() in args.NAMES
+
+
+def test_keys_of_run_json(text, root):
+    paragraph, = [line for line in text.split("\n") if "`init_fingerprint`" in line]
+    keys = set(re.findall(r"`(\w+)`", paragraph))
+    written = set(re.findall(r'_record\["(\w+)"\] = ', read(root, "run_record.py")))
+    assert keys == written
 
 
 def test_the_map_of_the_files_leaves_none_out(text, root):

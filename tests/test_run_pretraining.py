@@ -1,21 +1,30 @@
 """run_pretraining.py from the command line: steps against NumPy, results, resuming, bad input."""
 
+import hashlib
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 import reference
+from absl import flags
 from helpers import (TINY, assert_user_error, pretraining_rows, pretraining_weights, read,
                      read_checkpoint, run_script, write_checkpoint, write_config, write_records)
+from small_runs import run_here
 
-SIZES = ("--max_seq_length=12", "--max_predictions_per_seq=3")
+import curves
+import run_pretraining
 
 
-def pretrain(folder, *flags):
-    return run_script("run_pretraining.py", "--bert_config_file=%s/config.json" % folder,
-                      "--input_file=%s/data.tfrecord" % folder, "--num_threads=1",
-                      *(SIZES + flags))
+def flags_for(folder, *others):
+    return ("--bert_config_file=%s/config.json" % folder,
+            "--input_file=%s/data.tfrecord" % folder, "--num_threads=1", "--max_seq_length=12",
+            "--max_predictions_per_seq=3") + others
+
+
+def pretrain(folder, *others):
+    return run_here(run_pretraining, *flags_for(folder, *others))
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +40,21 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(folder):
     """The output folder of six LAMB steps, the whole data in each batch."""
-    status, out, err = pretrain(
+    status, out, err = run_script("run_pretraining.py", *flags_for(
         folder, "--init_checkpoint=%s/init.ckpt" % folder, "--output_dir=%s/lamb" % folder,
         "--do_train", "--do_eval", "--train_batch_size=8", "--eval_batch_size=3",
-        "--num_train_steps=6", "--num_warmup_steps=2", "--learning_rate=0.01")
+        "--num_train_steps=6", "--num_warmup_steps=2", "--learning_rate=0.01",
+        "--save_checkpoints_steps=1"))
     assert status == 0, err
     assert "31 of 31 variables" in err and "step 6/6" in err
+    assert "Curves: %s/lamb/curves.png" % folder in err
     assert "evaluating on the training data" in err
     return folder + "/lamb", out
 
 
-def numpy_loss(values, rows):
-    """The training objective in NumPy."""
-    nll, weight, order = 0.0, 0.0, 0.0
+def numpy_results(values, rows):
+    """Losses and accuracies of a batch in NumPy, under their names in the curves."""
+    nll, weight, order, right, order_right = 0.0, 0.0, 0.0, 0.0, 0
     for row in rows:
         _, layers, pooled = reference.encode(
             TINY, values, row["input_ids"], row["input_mask"], row["segment_ids"])
@@ -57,10 +68,15 @@ def numpy_loss(values, rows):
         picked = reference.softmax(logits)[np.arange(len(h)), row["masked_lm_ids"]]
         nll -= (np.log(picked) * row["masked_lm_weights"]).sum()
         weight += row["masked_lm_weights"].sum()
+        right += ((logits.argmax(1) == row["masked_lm_ids"]) * row["masked_lm_weights"]).sum()
         scores = (pooled @ values["cls/seq_relationship/output_weights"].T
                   + values["cls/seq_relationship/output_bias"])
         order -= np.log(reference.softmax(scores)[row["next_sentence_labels"][0]])
-    return nll / (weight + 1e-5) + order / len(rows)
+        order_right += scores.argmax() == row["next_sentence_labels"][0]
+    masked_lm_loss, order_loss = nll / (weight + 1e-5), order / len(rows)
+    return {"loss": masked_lm_loss + order_loss, "masked_lm_loss": masked_lm_loss,
+            "masked_lm_accuracy": right / weight, "sentence_order_loss": order_loss,
+            "sentence_order_accuracy": order_right / len(rows)}
 
 
 def test_loss_before_training_equals_numpy(folder):
@@ -69,10 +85,8 @@ def test_loss_before_training_equals_numpy(folder):
         "--do_eval", "--eval_batch_size=8", "--eval_input_file=%s/data.tfrecord" % folder)
     assert status == 0, err
     results = dict(line.split(" = ") for line in out.splitlines() if " = " in line)
-    expected = numpy_loss(pretraining_weights(), pretraining_rows(8))
-    assert float(results["loss"]) == pytest.approx(expected, abs=2e-5)
-    assert float(results["masked_lm_loss"]) + float(
-        results["sentence_order_loss"]) == pytest.approx(expected, abs=2e-4)
+    for name, expected in numpy_results(pretraining_weights(), pretraining_rows(8)).items():
+        assert float(results[name]) == pytest.approx(expected, abs=2e-5), name
 
 
 def test_results_under_both_names_and_coverage(trained):
@@ -94,15 +108,59 @@ def test_lamb_slots_and_configuration_are_saved(trained):
     assert "bert/pooler/dense/kernel/lamb_m" in values
     assert values["global_step"] == 6
     assert json.loads(read(trained[0] + "/albert_config.json").decode())["num_hidden_layers"] == 2
+
+
+def test_the_run_is_recorded(folder, trained):
     record = json.loads(read(trained[0] + "/run.json").decode())
     assert record["flags"]["num_train_steps"] == 6 and record["seconds"] > 0
+    assert record["init_checkpoint"] == folder + "/init.ckpt"
+    assert record["config"] == dict(TINY) and "tensorflow" in record["versions"]
+    content = read(folder + "/data.tfrecord")
+    assert [(path, facts["bytes"], facts["sha256"]) for path, facts in record["data"].items()] == [
+        (folder + "/data.tfrecord", len(content), hashlib.sha256(content).hexdigest())]
+    assert float(record["results"]["masked_lm_loss"]) > 0
+
+
+def test_the_curves_of_a_run(trained):
+    found = curves.read(trained[0])
+    steps = {tag: [step for step, _ in points] for tag, points in found.items()}
+    ours = ("loss", "masked_lm_loss", "masked_lm_accuracy", "sentence_order_loss",
+            "sentence_order_accuracy", "learning_rate", "gradient_norm")
+    assert set(found) >= set(ours + ("examples/sec", "eval masked_lm_loss"))
+    assert all(steps[tag] == [1, 2, 3, 4, 5, 6] for tag in ours)
+    assert steps["examples/sec"] == [2, 3, 4, 5, 6] and found["examples/sec"][0][1] > 0
+    np.testing.assert_allclose([rate for _, rate in found["learning_rate"]], [
+        reference.rate_at(step, 0.01, 6, 2) for step in range(6)], atol=1e-8)
+    # What a step shows is what its batch, here all data, gave before the update.
+    for weights, step in ((pretraining_weights(), 1),
+                          (read_checkpoint(trained[0] + "/model.ckpt-5"), 6)):
+        for name, expected in numpy_results(weights, pretraining_rows(8)).items():
+            assert dict(found[name])[step] == pytest.approx(expected, abs=5e-5), (name, step)
+    assert read(trained[0] + "/curves.png").startswith(b"\x89PNG")
+
+
+def test_the_gradient_norm_is_the_steepest_slope_of_the_loss(trained):
+    weights, rows = pretraining_weights(), pretraining_rows(8)
+    weights = {name: value.astype(np.float64) for name, value in weights.items()}
+    first = read_checkpoint(trained[0] + "/model.ckpt-1")
+    moments = {name: first[name + "/lamb_m"].astype(np.float64) for name in weights}
+    size = np.sqrt(sum((moment ** 2).sum() for moment in moments.values()))
+
+    def loss_at(distance):  # along the gradient, which the first moment is a multiple of
+        return numpy_results({name: value + distance / size * moments[name]
+                              for name, value in weights.items()}, rows)["loss"]
+
+    norm = dict(curves.read(trained[0])["gradient_norm"])[1]
+    assert norm == pytest.approx((loss_at(1e-4) - loss_at(-1e-4)) / 2e-4, rel=1e-3)
+    assert size == pytest.approx(0.1 * min(norm, 1.0), rel=1e-4)  # clipped to 1
 
 
 def test_twice_in_a_row_identical_on_one_thread(folder, trained):
-    status, _, err = pretrain(
+    # In processes of their own: the first session of a process makes its threads.
+    status, _, err = run_script("run_pretraining.py", *flags_for(
         folder, "--init_checkpoint=%s/init.ckpt" % folder, "--output_dir=%s/again" % folder,
         "--do_train", "--train_batch_size=8", "--num_train_steps=6", "--num_warmup_steps=2",
-        "--learning_rate=0.01")
+        "--learning_rate=0.01"))
     assert status == 0, err
     first = read_checkpoint(trained[0] + "/model.ckpt-6")
     second = read_checkpoint(folder + "/again/model.ckpt-6")
@@ -125,8 +183,8 @@ def test_golden_steps_from_the_command_line(shared_data, tmp_path, name, optimiz
     write_records(tmp_path / "data.tfrecord", [
         {field: golden[key][row] for field, key in keys.items()} for row in range(3)])
     steps = int(golden["N"])
-    status, _, err = run_script(
-        "run_pretraining.py", "--bert_config_file=%s/config.json" % tmp_path,
+    status, _, err = run_here(
+        run_pretraining, "--bert_config_file=%s/config.json" % tmp_path,
         "--input_file=%s/data.tfrecord" % tmp_path, "--output_dir=%s/out" % tmp_path,
         "--init_checkpoint=%s/init.ckpt" % tmp_path, "--max_seq_length=16",
         "--max_predictions_per_seq=4", "--do_train", "--train_batch_size=3",
@@ -143,13 +201,15 @@ def test_golden_steps_from_the_command_line(shared_data, tmp_path, name, optimiz
     assert compared == 30
 
 
-def test_training_goes_on_and_stops_when_done(folder, trained):
-    flags = ("--output_dir=" + trained[0], "--do_train", "--train_batch_size=8",
-             "--num_warmup_steps=2", "--learning_rate=0.01")
-    status, _, err = pretrain(folder, "--num_train_steps=6", *flags)
+def test_training_goes_on_and_stops_when_done(folder, trained, tmp_path):
+    shutil.copytree(trained[0], str(tmp_path / "run"))
+    same = ("--output_dir=%s/run" % tmp_path, "--do_train", "--train_batch_size=8",
+            "--num_warmup_steps=2", "--learning_rate=0.01")
+    status, _, err = pretrain(folder, "--num_train_steps=6", *same)
     assert status == 0 and "Already trained to step 6" in err
-    status, _, err = pretrain(folder, "--num_train_steps=7", *flags)
+    status, _, err = pretrain(folder, "--num_train_steps=7", *same)
     assert status == 0 and "Going on from" in err and "step 7/7" in err
+    assert [step for step, _ in curves.read("%s/run" % tmp_path)["loss"]] == list(range(1, 8))
 
 
 def test_a_batch_beyond_the_data_is_said_and_goes_on(folder):
@@ -163,7 +223,8 @@ def test_a_batch_beyond_the_data_is_said_and_goes_on(folder):
 
 def test_bad_input(folder, trained, tmp_path):
     out = "--output_dir=%s/out" % tmp_path
-    assert_user_error(pretrain(folder, out, "--do_train", "--learning_rat=1"), "learning_rat")
+    with pytest.raises(flags.Error, match="learning_rat"):
+        pretrain(folder, out, "--do_train", "--learning_rat=1")
     assert_user_error(pretrain(folder, out), "--do_train")
     assert_user_error(pretrain(folder, out, "--do_train", "--max_seq_length=10"),
                       "data.tfrecord record 1: input_ids holds 12 numbers", "--max_seq_length=12")

@@ -1,0 +1,462 @@
+"""A model folder held ready for use: class probabilities and sentence vectors.
+
+`read_folder` finds out what lies in a folder, whatever its layout; `Predictor` keeps one graph and
+one session of it for as long as it lives. Nothing is written.
+
+Dimension letters: N texts, B batch, S sequence length, H hidden size, C classes.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import os
+import threading
+
+import checkpoints
+import classifier
+import features
+import files
+import finetuning
+import layouts
+import numpy as np
+import runtime  # noqa: F401 - before TensorFlow
+import selection
+import tasks
+import tokenization
+from errors import UserError
+
+import tensorflow.compat.v1 as tf
+
+SHORTEST = 5  # tokens: [CLS] a [SEP] b [SEP]
+POOLINGS = ("mean", "first", "max")
+SPM_ENDINGS = (".model", ".spm")
+
+# Below this width one thread an operation answers a text sooner than several, and large calls
+# occupy the other CPUs by batches side by side (benchmarks/similarity.py --num_threads).
+NARROW = 512
+# Tokens of one run on a CPU: larger ones fall out of its cache (the same with --most_tokens).
+MOST_TOKENS = 1024
+WINDOW = 1024  # texts that are turned into features, sorted by length and computed at a time
+
+ModelFolder = collections.namedtuple("ModelFolder", [
+    "folder", "layout", "config", "config_file", "tokenizer", "checkpoint", "head", "labels",
+    "max_seq_length", "truncate"])
+ModelFolder.__doc__ = """What lies in a folder with a model.
+
+layout: layouts.Layout; config: its configuration, read from config_file.
+tokenizer: tokenization.FullTokenizer; checkpoint: prefix.
+head: classifier.Head, or None for a model without a classifier.
+labels: list of strings in class index order; empty without a classifier.
+max_seq_length, truncate: as it was fine-tuned; None and "head" where that is unknown."""
+
+# Of a folder that does not say how its classifier was made: as the scripts' defaults are.
+_DEFAULTS = {"labels": None, "max_seq_length": None, "do_lower_case": True,
+             "use_pooled_output": True, "truncate": "head"}
+_TYPES = {"labels": list, "max_seq_length": int, "do_lower_case": bool,
+          "use_pooled_output": bool, "truncate": str}
+
+
+# ---------------------------------------------------------------------------------------------
+# What lies in a folder
+# ---------------------------------------------------------------------------------------------
+
+def read_folder(folder, config_name=None, vocab_file=None, ckpt_name=None):
+    """Finds the parts of a model in a folder.
+
+    Args:
+        folder: holds a checkpoint, its configuration (one file *config*.json), vocab.txt or a
+            SentencePiece model, and, of a classifier, classifier.json or labels.txt.
+        config_name, vocab_file: paths of others than the folder's own.
+        ckpt_name: the checkpoint's name in the folder, or its path; None: the one recorded as the
+            best, else the one that the folder's `checkpoint` file names.
+
+    Returns:
+        ModelFolder.
+
+    Raises:
+        UserError: a part is missing, ambiguous or damaged, or the parts do not belong together.
+    """
+    if not folder or not files.is_dir(folder):
+        raise UserError("--model_dir=%s is no folder: name one that holds a model" % folder)
+    settings = _classifier_settings(folder)
+    config_file = config_name or find_config(folder)
+    if config_file is None:
+        raise UserError("--model_dir=%s holds no configuration of a model (*config*.json with "
+                        "hidden_size)" % folder)
+    layout, config = layouts.read_config(config_file, flag="config_name")
+    prefix = _find_checkpoint(folder, ckpt_name)
+    if config_name:
+        checkpoints.require_same_config(config, prefix)
+    classes = checkpoints.read_shapes(prefix).get("output_weights", (0,))[0]
+    tokenizer = _tokenizer(folder, vocab_file or find_vocabulary(folder),
+                           settings["do_lower_case"])
+    finetuning.check_vocabulary(tokenizer, config)
+    head = classifier.Head(classes, settings["use_pooled_output"]) if classes else None
+    labels = _labels(folder, settings["labels"], classes, prefix) if classes else []
+    return ModelFolder(folder, layout, config, config_file, tokenizer, prefix, head, labels,
+                       settings["max_seq_length"], settings["truncate"])
+
+
+def find_config(folder):
+    """Returns the path of the one configuration in a folder, or None; UserError for several."""
+    found = collections.OrderedDict()
+    for name in files.list_dir(folder):
+        if "config" in name and name.endswith(".json"):
+            settings = files.read_json(os.path.join(folder, name))
+            if isinstance(settings, dict) and "hidden_size" in settings:
+                found[name] = settings
+    if len(found) > 1 and any(settings != list(found.values())[0] for settings in found.values()):
+        raise UserError("%s holds several configurations (%s): move away those that do not belong "
+                        "to the model" % (folder, ", ".join(found)))
+    return os.path.join(folder, list(found)[0]) if found else None
+
+
+def find_vocabulary(folder):
+    """Returns the path of the vocabulary in a folder, or None; UserError for several."""
+    names = [name for name in files.list_dir(folder)
+             if name == "vocab.txt" or name.endswith(SPM_ENDINGS)]
+    if len(names) > 1:
+        raise UserError("%s holds several vocabularies (%s): move away those that do not belong to "
+                        "the model" % (folder, ", ".join(names)))
+    return os.path.join(folder, names[0]) if names else None
+
+
+def _find_checkpoint(folder, name):
+    if not name:
+        there = checkpoints.prefixes_in(folder)
+        return selection.recorded_best(folder, there) or checkpoints.resolve(folder, "model_dir")
+    inside = os.path.join(folder, name)
+    named = inside if files.exists(inside + ".index") or files.exists(inside) else name
+    return checkpoints.resolve(named, "ckpt_name")
+
+
+def _tokenizer(folder, path, do_lower_case):
+    if path is None:
+        raise UserError("--model_dir=%s holds no vocabulary: neither vocab.txt nor a SentencePiece "
+                        "model (*%s)" % (folder, ", *".join(SPM_ENDINGS)))
+    is_spm = path.endswith(SPM_ENDINGS)
+    return tokenization.FullTokenizer(None if is_spm else path, do_lower_case,
+                                      spm_model_file=path if is_spm else None)
+
+
+def _classifier_settings(folder):
+    """Returns what classifier.json says, with defaults for what it does not."""
+    path = os.path.join(folder, finetuning.CLASSIFIER_FILE)
+    settings = dict(_DEFAULTS)
+    if files.exists(path):
+        written = files.read_json(path)
+        if not isinstance(written, dict):
+            raise UserError("%s is damaged: a JSON object is expected" % path)
+        settings.update((name, written[name]) for name in _DEFAULTS if name in written)
+    for name, value in settings.items():
+        if value is not None and type(value) is not _TYPES[name]:
+            raise UserError("%s: %s must not be %r" % (path, name, value))
+    if settings["truncate"] not in features.TRUNCATIONS:
+        raise UserError("%s: truncate is none of %s" % (path, ", ".join(features.TRUNCATIONS)))
+    return settings
+
+
+def _labels(folder, labels, classes, prefix):
+    """Returns the labels in class index order: the folder's, or else numbers."""
+    source = os.path.join(folder, finetuning.CLASSIFIER_FILE)
+    if labels is None:
+        source = os.path.join(folder, "labels.txt")
+        if not files.exists(source):
+            return [str(number) for number in range(classes)]
+        labels = [line for _, line in files.read_lines(source)]
+    if len(labels) != classes:
+        raise UserError("%s names %d labels, the checkpoint %s has %d classes: they do not belong "
+                        "together" % (source, len(labels), prefix, classes))
+    return labels
+
+
+# ---------------------------------------------------------------------------------------------
+# The graph
+# ---------------------------------------------------------------------------------------------
+
+Outputs = collections.namedtuple("Outputs", ["inputs", "probabilities", "layers"])
+Outputs.__doc__ = """The ends of a graph.
+
+inputs: int32 placeholders input_ids, input_mask, segment_ids, all [B, S].
+probabilities: [B, C], None for a model without a classifier.
+layers: list of [B, S, H], the first layer first."""
+
+
+def build(model):
+    """Builds a model in the current graph; running the initialisers loads its weights.
+
+    Args:
+        model: ModelFolder.
+
+    Returns:
+        Outputs.
+
+    Raises:
+        UserError: checkpoint and configuration do not belong together.
+    """
+    inputs = [tf.placeholder(tf.int32, [None, None], name=name)
+              for name in ("input_ids", "input_mask", "segment_ids")]
+    encoder = model.layout.model_class(model.config, False, *inputs)
+    probabilities = None
+    if model.head:
+        pooled = classifier.pooled_vector(encoder, inputs[1], model.head.use_pooled_output)
+        probabilities = tf.nn.softmax(
+            classifier.class_logits(model.config, pooled, model.head.classes, False),
+            name="probabilities")
+    shapes = {variable.op.name: tuple(variable.shape.as_list())
+              for variable in tf.trainable_variables()}
+    checkpoints.load(checkpoints.fit_with_heads(model.checkpoint, shapes))
+    return Outputs(inputs, probabilities, encoder.get_all_encoder_layers())
+
+
+def pool(vectors, input_mask, pooling):
+    """Makes one vector of each text's vectors, without those of padding. [B, S, H] to [B, H].
+
+    Args:
+        pooling: "mean" or "max" over all tokens, [CLS] and [SEP] among them, or "first": [CLS].
+    """
+    if pooling == "first":
+        return vectors[:, 0, :]
+    mask = tf.cast(input_mask, tf.float32)[:, :, tf.newaxis]
+    if pooling == "max":
+        return tf.reduce_max(vectors + (1.0 - mask) * vectors.dtype.min / 2, axis=1)
+    return tf.reduce_sum(vectors * mask, axis=1) / tf.reduce_sum(mask, axis=1)
+
+
+# ---------------------------------------------------------------------------------------------
+# Prediction
+# ---------------------------------------------------------------------------------------------
+
+class Predictor(object):
+    """A model in one graph and one session for its whole life; threads may share it.
+
+    Example:
+        with Predictor(read_folder("tnews_output")) as predictor:
+            probabilities = predictor.probabilities(["股市大涨", "球队夺冠"])  # [2, 15]
+    """
+
+    def __init__(self, model, batch_size=128, max_seq_length=None, gpu_memory_fraction=None,
+                 num_threads=None, most_tokens=None):
+        """Builds the graph and loads the weights.
+
+        Args:
+            model: ModelFolder.
+            batch_size: texts computed at once, at most.
+            max_seq_length: tokens of a text or pair, at most; None: as the model was fine-tuned,
+                128 where that is unknown.
+            gpu_memory_fraction: share of a GPU's memory to take at most; None: no limit.
+            num_threads: CPU threads of an operation; 0: TensorFlow's choice; None: 1 for a narrow
+                model, else TensorFlow's choice. TensorFlow has one pool of these threads in a
+                process, made as its first session asks.
+            most_tokens: tokens computed at once, padding included, at most (but at least one
+                text); None: MOST_TOKENS on a CPU, no limit on a GPU.
+
+        Raises:
+            UserError: a number is out of range, or checkpoint and configuration do not fit.
+        """
+        positions = model.config.max_position_embeddings
+        self._length = max_seq_length or model.max_seq_length or min(128, positions)
+        if not SHORTEST <= self._length <= positions:
+            raise UserError("a length of %d tokens: the model in %s takes %d to %d" % (
+                self._length, model.folder, SHORTEST, positions))
+        if batch_size < 1:
+            raise UserError("a batch size of %d: at least 1 is needed" % batch_size)
+        self.model = model
+        self._batch_size = batch_size
+        if num_threads is None:
+            num_threads = threads_for(model.config)
+        self._session, self._outputs, self._poolings = _start(
+            model, num_threads, gpu_memory_fraction)
+        on_gpu = any(device.device_type == "GPU" for device in self._session.list_devices())
+        self._most_tokens = most_tokens or (None if on_gpu else MOST_TOKENS)
+        self._side_by_side = (os.cpu_count() or 1) if num_threads == 1 and not on_gpu else 1
+        self._state = threading.Condition()
+        self._calls, self._closed = 0, False
+
+    def probabilities(self, texts):
+        """Classifies texts.
+
+        Args:
+            texts: list of strings, or of pairs of strings, in any number.
+
+        Returns:
+            float32 array [N, C], in the order of `texts`.
+
+        Raises:
+            UserError: an item is no text, or the model has no classifier.
+        """
+        if self.model.head is None:
+            raise UserError("%s has no classifier, it is only pre-trained: fine-tune it first, for "
+                            "example with run_classifier.py --do_train --init_checkpoint=%s"
+                            % (self.model.checkpoint, self.model.folder))
+        return self._compute([self._outputs.probabilities], texts)
+
+    def vectors(self, texts, layers=(-2,), pooling="mean"):
+        """Computes a vector for each text.
+
+        Args:
+            texts: list of strings, or of pairs of strings, in any number.
+            layers: layers to take it from, 0 the first, -1 the last; the vectors of several are
+                joined.
+            pooling: one of POOLINGS: the mean or maximum over all tokens, [CLS] and [SEP] among
+                them, or the first token's vector.
+
+        Returns:
+            float32 array [N, H * len(layers)], in the order of `texts`.
+
+        Raises:
+            UserError: an item is no text; there is no such layer or pooling.
+        """
+        count = len(self._outputs.layers)
+        wrong = [layer for layer in layers if not -count <= layer < count]
+        if wrong or not layers:
+            raise UserError("there is no layer %s: the model's %d layers are 0 to %d, or -%d to -1"
+                            % (wrong[0] if wrong else "named", count, count - 1, count))
+        if pooling not in POOLINGS:
+            raise UserError('pooling "%s" is unknown; use one of %s'
+                            % (pooling, ", ".join(POOLINGS)))
+        return self._compute([self._poolings[pooling][layer] for layer in layers], texts)
+
+    def warm_up(self):
+        """Runs the model once, since a first run takes longer than all others."""
+        if self.model.head:
+            self.probabilities([("", "")])
+        else:
+            self.vectors([""], layers=(-1,))
+
+    def close(self):
+        """Frees the model once the calls under way have ended; later calls are refused."""
+        with self._state:
+            self._closed = True
+            self._state.wait_for(lambda: self._calls == 0)
+            self._session.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    @contextlib.contextmanager
+    def _in_use(self):
+        with self._state:
+            if self._closed:
+                raise UserError("this predictor has been closed; make a new one")
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._state:
+                self._calls -= 1
+                self._state.notify_all()
+
+    def _compute(self, outputs, texts):
+        """Returns the values of outputs [B, width], joined, for all texts: [N, sum of widths]."""
+        examples = to_examples(texts)
+        width = sum(output.shape.as_list()[-1] for output in outputs)
+        values = np.zeros([len(examples), width], np.float32)
+        with self._in_use():
+            for start in range(0, len(examples), WINDOW):
+                self._compute_window(outputs, examples[start:start + WINDOW],
+                                     values[start:start + WINDOW])
+        return values
+
+    def _compute_window(self, outputs, examples, values):
+        """Fills `values` [len(examples), width]; batches are of texts of like length."""
+        rows = [features.featurise(example, None, self.model.tokenizer, self._length,
+                                   self.model.truncate) for example in examples]
+        groups = group_by_length([len(row["input_ids"]) for row in rows], self._batch_size,
+                                 self._most_tokens)
+
+        def run(group):
+            feeds = padded([rows[index] for index in group])
+            results = self._session.run(outputs, dict(zip(self._outputs.inputs, feeds)))
+            values[group] = np.concatenate(results, axis=1)
+
+        if len(groups) == 1 or self._side_by_side == 1:
+            for group in groups:
+                run(group)
+            return
+        with concurrent.futures.ThreadPoolExecutor(self._side_by_side) as pool_of_threads:
+            for _ in pool_of_threads.map(run, groups):
+                pass
+
+
+def threads_for(config):
+    """Returns the threads of an operation that serve a model best; 0: TensorFlow's choice."""
+    return 1 if config.hidden_size < NARROW else 0
+
+
+def _start(model, num_threads, gpu_memory_fraction):
+    """Returns (session with the weights loaded, Outputs, {pooling: list of [B, H], by layer})."""
+    config = tf.ConfigProto(allow_soft_placement=True, intra_op_parallelism_threads=num_threads)
+    config.gpu_options.allow_growth = True
+    if gpu_memory_fraction:
+        config.gpu_options.per_process_gpu_memory_fraction = gpu_memory_fraction
+    with tf.Graph().as_default() as graph:
+        outputs = build(model)
+        poolings = {pooling: [pool(layer, outputs.inputs[1], pooling) for layer in outputs.layers]
+                    for pooling in POOLINGS}
+        session = tf.Session(graph=graph, config=config)
+        try:
+            session.run(tf.global_variables_initializer())
+        except BaseException:
+            session.close()
+            raise
+        graph.finalize()  # threads share it from here on
+    return session, outputs, poolings
+
+
+def to_examples(texts):
+    """Returns a list of tasks.Example for a list of strings or pairs of strings.
+
+    Raises:
+        UserError: names the first item that is neither.
+    """
+    if isinstance(texts, (str, bytes)):
+        raise UserError("a list of texts is expected, not a single text")
+    examples = []
+    for number, text in enumerate(texts):
+        parts = (text,) if isinstance(text, str) else text
+        fits = isinstance(parts, (tuple, list)) and len(parts) in (1, 2) and all(
+            isinstance(part, str) for part in parts)
+        if not fits:
+            raise UserError("item %d is neither a string nor a pair of strings: %s"
+                            % (number, repr(text)[:80]))
+        examples.append(tasks.Example(number, parts[0], parts[1] if len(parts) == 2 else None,
+                                      None))
+    return examples
+
+
+def group_by_length(lengths, batch_size, most_tokens=None):
+    """Parts texts into batches of like length.
+
+    Args:
+        lengths: tokens of each text.
+        batch_size: texts of a batch, at most.
+        most_tokens: tokens of a batch with its padding, at most (but at least one text).
+
+    Returns:
+        list of lists of indexes into `lengths`, from the short to the long.
+
+    group_by_length([9, 2, 3], 2) == [[1, 2], [0]]
+    """
+    groups = []
+    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
+        size = len(groups[-1]) + 1 if groups else 0
+        if groups and size <= batch_size and (
+                most_tokens is None or size * lengths[index] <= most_tokens):
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def padded(rows):
+    """Turns features of several lengths into int32 arrays [B, S]: ids, mask, segments."""
+    length = max(len(row["input_ids"]) for row in rows)
+    arrays = np.zeros([3, len(rows), length], np.int32)
+    for number, row in enumerate(rows):
+        for array, name in zip(arrays, ("input_ids", "input_mask", "segment_ids")):
+            array[number, :len(row[name])] = row[name]
+    return arrays

@@ -1,0 +1,384 @@
+"""Do two Chinese sentences mean the same? Probabilities by a model that was fine-tuned on pairs.
+
+    python similarity.py "我喜欢妈妈做的汤" "妈妈做的汤我很喜欢喝"
+    python similarity.py --file=pairs.tsv
+    python similarity.py                      (asks for sentences)
+
+In a program:
+
+    with BertSim() as sim:
+        probabilities = sim.predict_sentences([("我喜欢妈妈做的汤", "妈妈做的汤我很喜欢喝")])
+        vectors = sim.sentence_embeddings(["我喜欢妈妈做的汤", "妈妈做的汤我很喜欢喝"])
+
+The settings stand in args.py.
+"""
+
+import os
+import shlex
+import sys
+import threading
+
+import args
+import checkpoints
+import console
+import files
+import inference
+import numpy as np
+import runtime
+from absl import flags
+from errors import UserError, nearest
+
+FLAGS = flags.FLAGS
+BLOCK = 4096  # pairs of a file that are answered at a time
+
+# As args.py is delivered with them: these give way to a file of the same kind in model_dir.
+_DELIVERED = {
+    "config_name": os.path.join(args.ROOT, "albert_config", "albert_config_tiny.json"),
+    "vocab_file": os.path.join(args.ROOT, "albert_config", "vocab.txt")}
+# Where run_classifier_lcqmc.sh looks for LCQMC by itself.
+_LCQMC_DIR = os.path.join(args.ROOT, "chineseGLUEdatasets", "lcqmc")
+
+
+# ---------------------------------------------------------------------------------------------
+# The predictor
+# ---------------------------------------------------------------------------------------------
+
+class BertSim(object):
+    """Compares sentences; loads its model once, at the first use or by `start_model`.
+
+    Threads may share it. It prints nothing.
+    """
+
+    def __init__(self, batch_size=None, model_dir=None, **settings):
+        """Takes the settings; args.py explains them and has their values where none is given.
+
+        Args:
+            batch_size: pairs computed at once, at most.
+            model_dir: folder of the model.
+            settings: further ones of args.NAMES.
+
+        Raises:
+            UserError: a setting is unknown, ill-typed or out of range.
+        """
+        settings.update(batch_size=batch_size, model_dir=model_dir)
+        for name in settings:
+            if name not in args.NAMES:
+                raise UserError("%s is no setting of args.py.%s"
+                                % (name, nearest(name, args.NAMES)))
+        self._settings = {name: args.setting(name, settings.get(name)) for name in args.NAMES}
+        self._lock = threading.Lock()
+        self._predictor, self._closed = None, False
+
+    def start_model(self):
+        """Loads the model, if that has not been done, and runs it once so that it is warm.
+
+        Raises:
+            UserError: there is no model; the message names the command that makes one.
+        """
+        self._started()
+
+    def predict_sentences(self, pairs):
+        """Tells for each pair how probable it is that both sentences mean the same.
+
+        Args:
+            pairs: list of pairs of strings, in any number.
+
+        Returns:
+            float32 array [pairs, 2], in the order of `pairs`; column 1: they mean the same.
+
+        Raises:
+            UserError: an item is no pair of strings; the model has no classifier of two classes.
+        """
+        pairs = _checked_pairs(pairs)
+        predictor = self._started()
+        head = predictor.model.head
+        if head is None:
+            raise UserError(
+                "the model in %s is only pre-trained and cannot tell whether sentences mean the "
+                "same; fine-tune it with\n  MODEL_DIR=%s %s\nor compare sentence vectors (--cosine)"
+                % (self._folder, _shown(self._folder),
+                   training_command(self._settings, self._settings["output_dir"])))
+        if head.classes != 2:
+            raise UserError("the model in %s tells %d classes apart; two are expected, different "
+                            "and same" % (self._folder, head.classes))
+        return predictor.probabilities(pairs)
+
+    def sentence_embeddings(self, texts, layer=None, pooling="mean"):
+        """Computes a vector for each sentence, with a fine-tuned or a pre-trained model.
+
+        Args:
+            texts: list of strings, in any number.
+            layer: layer to take it from (-1 the last, -2 the one before, 0 the first), or a list
+                of them, whose vectors are joined; None: args.layer_indexes, which is [-2].
+            pooling: "mean" or "max" over all tokens, [CLS] and [SEP] among them, or "first".
+
+        Returns:
+            float32 array [texts, hidden size], in the order of `texts`.
+
+        Raises:
+            UserError: an item is no string; there is no such layer or pooling.
+        """
+        texts = _checked(texts, "string", lambda text: isinstance(text, str))
+        layers = self._settings["layer_indexes"] if layer is None else layer
+        return self._started().vectors(
+            texts, [layers] if isinstance(layers, int) else layers, pooling)
+
+    def cosine(self, pairs, layer=None, pooling="mean"):
+        """Returns the cosine similarity of the sentence vectors of each pair: [pairs]."""
+        pairs = _checked_pairs(pairs)
+        vectors = self.sentence_embeddings([text for pair in pairs for text in pair], layer,
+                                           pooling)
+        return cosine_similarity(vectors[0::2], vectors[1::2])
+
+    def describe(self):
+        """Returns a line on the model in use: checkpoint, layout, configuration."""
+        model = self._started().model
+        return "Model: %s (%s layout, %d layers, width %d, configuration %s)" % (
+            model.checkpoint, model.layout.name, model.config.num_hidden_layers,
+            model.config.hidden_size, model.config_file)
+
+    def close(self):
+        """Frees the model once the calls under way have ended; later calls are refused."""
+        with self._lock:
+            self._closed = True
+            predictor = self._predictor
+        if predictor:
+            predictor.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    @property
+    def _folder(self):
+        return self._settings["model_dir"]
+
+    def _started(self):
+        """Returns the predictor, made at the first call."""
+        with self._lock:
+            if self._closed:
+                raise UserError("this BertSim has been closed; make a new one")
+            if self._predictor is None:
+                self._predictor = self._make_predictor()
+            return self._predictor
+
+    def _make_predictor(self):
+        settings = self._settings
+        if not (files.is_dir(self._folder)
+                and (settings["ckpt_name"] or checkpoints.prefixes_in(self._folder))):
+            raise UserError(_advice(settings))
+        own = {"config_name": inference.find_config(self._folder),
+               "vocab_file": inference.find_vocabulary(self._folder)}
+        chosen = {name: None if path and settings[name] == _DELIVERED[name] else settings[name]
+                  for name, path in own.items()}
+        model = inference.read_folder(self._folder, chosen["config_name"], chosen["vocab_file"],
+                                      settings["ckpt_name"])
+        length = min(settings["max_seq_len"], model.max_seq_length or settings["max_seq_len"])
+        predictor = inference.Predictor(model, settings["batch_size"], length,
+                                        settings["gpu_memory_fraction"])
+        predictor.warm_up()
+        return predictor
+
+
+def cosine_similarity(first, second):
+    """Returns the cosines of the angles between vectors, row by row. [N, H], [N, H] to [N]."""
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return np.sum(first * second, axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
+
+
+# ---------------------------------------------------------------------------------------------
+# Checks and advice
+# ---------------------------------------------------------------------------------------------
+
+def _checked_pairs(pairs):
+    return _checked(pairs, "pair of strings", lambda pair: (
+        isinstance(pair, (tuple, list)) and len(pair) == 2
+        and all(isinstance(text, str) for text in pair)))
+
+
+def _checked(items, expected, fits):
+    """Returns a list of the items; UserError names the first that does not fit."""
+    if isinstance(items, (str, bytes)):
+        raise UserError("a list is expected, each item a %s; a single string was given" % expected)
+    items = list(items)
+    for number, item in enumerate(items):
+        if not fits(item):
+            raise UserError("item %d is no %s: %s" % (number, expected, repr(item)[:80]))
+    return items
+
+
+def training_command(settings, output_dir, sample=False):
+    """Returns the command that fine-tunes a model.
+
+    Args:
+        settings: {name: value} of args.NAMES.
+        output_dir: folder for the model.
+        sample: on the embedded sample in place of LCQMC.
+    """
+    words = ["OUTPUT_DIR=" + _shown(output_dir)]
+    if not sample and settings["data_dir"] != _LCQMC_DIR:
+        words.append("LCQMC_DATA_DIR=" + _shown(settings["data_dir"]))
+    words += ["bash", _shown(os.path.join(args.ROOT, "run_classifier_lcqmc.sh"))]
+    if sample:
+        return " ".join(words + ["--sample"])
+    return " ".join(words + ["--%s=%g" % (flag, settings[name]) for flag, name in (
+        ("num_train_epochs", "num_train_epochs"), ("learning_rate", "learning_rate"),
+        ("max_seq_length", "max_seq_len"))])
+
+
+def _advice(settings):
+    """Returns what to do where there is no model."""
+    # Whoever names another folder for the model, and none for the output, means both.
+    output_dir = settings["output_dir"]
+    if output_dir == args.model_dir:
+        output_dir = settings["model_dir"]
+    return ("there is no trained model in %s. This makes one from LCQMC, a licensed corpus that is "
+            "expected in %s:\n  %s\nThis makes one offline, from the embedded sample:\n  %s\n"
+            "Another folder with a model is named by --model_dir." % (
+                _shown(settings["model_dir"]), _shown(settings["data_dir"]),
+                training_command(settings, output_dir),
+                training_command(settings, output_dir, sample=True)))
+
+
+def _shown(path):
+    """Returns a path as one types it into a shell here."""
+    if files.is_remote(path):
+        return shlex.quote(path)
+    relative = os.path.relpath(path)
+    return shlex.quote(os.path.abspath(path) if relative.startswith(os.pardir) else relative)
+
+
+# ---------------------------------------------------------------------------------------------
+# As a script
+# ---------------------------------------------------------------------------------------------
+
+def define_flags():
+    flags.DEFINE_string("file", None, "File with two sentences a line, a tab between them.")
+    flags.DEFINE_bool("cosine", False, "Compare sentence vectors by their cosine, which needs no "
+                      "fine-tuned model.")
+    flags.DEFINE_enum("pooling", "mean", inference.POOLINGS, "How --cosine makes one vector of a "
+                      "sentence's tokens.")
+    flags.DEFINE_string("model_dir", None, "Folder of the model (this and the following: default "
+                        "in args.py).")
+    flags.DEFINE_string("ckpt_name", None, "Checkpoint in it.")
+    flags.DEFINE_string("config_name", None, "Configuration, if not the one in model_dir.")
+    flags.DEFINE_string("vocab_file", None, "Vocabulary, if not the one in model_dir.")
+    flags.DEFINE_integer("batch_size", None, "Pairs computed at once, at most.")
+    flags.DEFINE_integer("max_seq_len", None, "Tokens of a pair, at most; longer ones are cut.")
+    flags.DEFINE_string("layer_indexes", None, "Layers that --cosine takes vectors from: -2 or "
+                        "-2,-1.")
+    flags.DEFINE_float("gpu_memory_fraction", None, "Share of a GPU's memory to take at most.")
+    flags.DEFINE_string("output_dir", None, "Where the training command that is named where there "
+                        "is no model puts one.")
+    flags.DEFINE_string("data_dir", None, "Folder with LCQMC in that command.")
+    flags.DEFINE_float("num_train_epochs", None, "Passes over the data in that command.")
+    flags.DEFINE_float("learning_rate", None, "Learning rate in that command.")
+
+
+def read_pairs(path):
+    """Reads a file with two sentences a line, a tab between them.
+
+    Returns:
+        list of pairs.
+
+    Raises:
+        UserError: a line holds something else; names file and line.
+    """
+    files.require_file(path, "file")
+    pairs, blank = [], None
+    for number, line in files.read_lines(path):
+        if not line.strip():
+            blank = blank or number
+            continue
+        if blank:
+            raise UserError("%s line %d is blank, and pairs follow it; remove it" % (path, blank))
+        columns = line.split("\t")
+        if len(columns) != 2:
+            raise UserError("%s line %d has %d column%s where 2 sentences are expected, between "
+                            "them a tab" % (path, number, len(columns),
+                                            "" if len(columns) == 1 else "s"))
+        pairs.append(tuple(columns))
+    if not pairs:
+        raise UserError("%s holds no pair" % path)
+    return pairs
+
+
+class _Answers(object):
+    """What the script prints for pairs: by the classifier, or by the cosine of vectors."""
+
+    def __init__(self, sim, cosine, pooling):
+        self._sim, self._cosine, self._pooling = sim, cosine, pooling
+
+    def numbers(self, pairs):
+        if self._cosine:
+            return self._sim.cosine(pairs, pooling=self._pooling)
+        return self._sim.predict_sentences(pairs)[:, 1]
+
+    def sentence(self, pair):
+        """Returns `similar 0.9731 相似`: the probability of "same", and what it comes to."""
+        number = self.numbers([pair])[0]
+        if self._cosine:
+            return "cosine %.4f" % number
+        return "similar %.4f %s" % (number, "相似" if number >= 0.5 else "不相似")
+
+    def print_all(self, pairs):
+        """Prints a line a pair: first, second and number between tabs."""
+        progress = console.Progress("pairs", len(pairs), "pair")
+        for start in range(0, len(pairs), BLOCK):
+            block = pairs[start:start + BLOCK]
+            for pair, number in zip(block, self.numbers(block)):
+                print("%s\t%s\t%.6f" % (pair + (number,)))
+            progress.update(start + len(block))
+
+    def ask(self):
+        """Asks for pairs of sentences until a line is empty or the input ends."""
+        while True:
+            first = _ask("sentence 1: ")
+            second = first and _ask("sentence 2: ")
+            if not second:
+                return
+            print(self.sentence((first, second)))
+            sys.stdout.flush()
+
+
+def _ask(prompt):
+    """Returns a line of standard input, "" at its end; prompts a person, not a pipe."""
+    if sys.stdin.isatty():
+        try:
+            return input(prompt).strip()
+        except EOFError:
+            print()
+            return ""
+    try:
+        return sys.stdin.buffer.readline().decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise UserError("the input is not UTF-8; convert it first, for example: iconv -f GB18030 "
+                        "-t UTF-8") from error
+
+
+def main(argv):
+    sentences = argv[1:]
+    if len(sentences) == 1:
+        raise UserError("one sentence was given, two are compared; put each into quotes")
+    if sentences and FLAGS.file:
+        raise UserError("give either two sentences or --file, not both")
+    pairs = read_pairs(FLAGS.file) if FLAGS.file else None
+    values = FLAGS.flag_values_dict()
+    with BertSim(**{name: values[name] for name in args.NAMES}) as sim:
+        console.say(sim.describe())
+        answers = _Answers(sim, FLAGS.cosine, FLAGS.pooling)
+        if pairs:
+            answers.print_all(pairs)
+        elif sentences:
+            print(answers.sentence(tuple(sentences)))
+        else:
+            if not FLAGS.cosine:
+                sim.predict_sentences([])  # a model that cannot answer says so before one types
+            answers.ask()
+
+
+if __name__ == "__main__":
+    define_flags()
+    runtime.run(main, positional=2)
