@@ -203,7 +203,8 @@ _LAYOUT_ADVICE = {
 # Does it fit the model?
 # ---------------------------------------------------------------------------------------------
 
-def fit(prefix, model_shapes, allow_partial=False, required_heads=(), from_group0=False):
+def fit(prefix, model_shapes, allow_partial=False, required_heads=(), from_group0=False,
+        fresh_heads=False):
     """Decides what a model takes from a checkpoint, or refuses it.
 
     Optimizer slots and heads that the model lacks are ignored. Every encoder variable (`bert/`)
@@ -214,6 +215,7 @@ def fit(prefix, model_shapes, allow_partial=False, required_heads=(), from_group
         allow_partial: take what fits of the encoder too.
         required_heads: names of head variables that must be loaded (evaluation, prediction).
         from_group0: every parameter group (Google layout) takes the values of the file's group 0.
+        fresh_heads: the heads are initialised anew even where they fit.
 
     Returns:
         Fit.
@@ -228,11 +230,13 @@ def fit(prefix, model_shapes, allow_partial=False, required_heads=(), from_group
                for name in model_shapes}
     loaded = collections.OrderedDict(
         (name, sources[name]) for name in model_shapes
-        if shapes.get(sources[name]) == tuple(model_shapes[name]))
+        if shapes.get(sources[name]) == tuple(model_shapes[name])
+        and (name.startswith(ENCODER) or not fresh_heads))
     fresh = [name for name in model_shapes if name not in loaded]
     encoder_faults = [name for name in fresh if name.startswith(ENCODER)]
     if encoder_faults and (not allow_partial or not _any_encoder(loaded)):
-        raise UserError(_refusal(prefix, shapes, model_shapes, encoder_faults))
+        raise UserError(_refusal(prefix, shapes, model_shapes, encoder_faults,
+                                 for_training=not required_heads))
     head_faults = [name for name in fresh if name in required_heads]
     if head_faults:
         raise UserError(
@@ -272,7 +276,7 @@ def _fault_line(name, shapes, model_shapes):
     return "\n  %s %s is missing" % (name, list(model_shapes[name]))
 
 
-def _refusal(prefix, shapes, model_shapes, faults):
+def _refusal(prefix, shapes, model_shapes, faults, for_training):
     lines = ["checkpoint %s does not fit the model" % prefix]
     theirs, ours = layout_of(shapes), layout_of(model_shapes)
     if theirs != ours:
@@ -280,9 +284,10 @@ def _refusal(prefix, shapes, model_shapes, faults):
     elif any(name in shapes for name in faults):
         lines[0] += ": it is of another size%s" % _matching_config(shapes)
     listing = "".join(_fault_line(name, shapes, model_shapes) for name in sorted(faults))
-    partly = any(name not in faults and name.startswith(ENCODER) for name in model_shapes)
+    if not for_training or all(name in faults for name in model_shapes if name.startswith(ENCODER)):
+        return lines[0] + listing
     return lines[0] + listing + (
-        "\n--allow_partial_init loads what fits and initialises the rest anew" if partly else "")
+        "\n--allow_partial_init loads what fits and initialises the rest anew")
 
 
 def _matching_config(shapes):
@@ -292,9 +297,11 @@ def _matching_config(shapes):
     hidden = shapes.get("bert/pooler/dense/bias")
     for path in files.glob(os.path.join(folder, "*.json")):
         settings = files.read_json(path)
+        if not isinstance(settings, dict):
+            continue
         google = "num_hidden_groups" in settings
-        if ((settings["vocab_size"], settings["embedding_size"]) == word
-                and (settings["hidden_size"],) == hidden
+        if ((settings.get("vocab_size"), settings.get("embedding_size", 128)) == word
+                and (settings.get("hidden_size"),) == hidden
                 and google == (layout_of(shapes) == "google")):
             return ", that of albert_config/%s" % os.path.basename(path)
     return ""
@@ -381,7 +388,7 @@ def require_resumable(prefix, model_shapes, slot_names):
 # ---------------------------------------------------------------------------------------------
 
 def starting_point(config, shapes, run_record, output_dir, init_checkpoint, allow_partial=False,
-                   slot_names=(), from_group0=False):
+                   slot_names=(), from_group0=False, fresh_heads=False):
     """Decides where the weights come from and says so: the folder's run, a checkpoint, chance.
 
     Args:
@@ -389,6 +396,7 @@ def starting_point(config, shapes, run_record, output_dir, init_checkpoint, allo
         run_record: run_record.RunRecord of the folder.
         slot_names: the optimizer's slot names; () when nothing is trained, so that a checkpoint
             with all heads is needed.
+        from_group0, fresh_heads: as for `fit`.
 
     Returns:
         Fit for `init_checkpoint`, or None (resumed or random).
@@ -408,8 +416,8 @@ def starting_point(config, shapes, run_record, output_dir, init_checkpoint, allo
     model_fit = None
     if init_checkpoint:
         prefix = resolve(init_checkpoint)
-        model_fit = (fit(prefix, shapes, allow_partial, from_group0=from_group0) if slot_names
-                     else fit_with_heads(prefix, shapes))
+        model_fit = (fit(prefix, shapes, allow_partial, (), from_group0, fresh_heads)
+                     if slot_names else fit_with_heads(prefix, shapes))
         require_same_config(config, prefix, allow_partial,
                             free=("num_hidden_groups",) if from_group0 else ())
     elif not slot_names:
@@ -473,9 +481,18 @@ def paths_of(prefix):
 
 
 def copy(prefix, target):
-    """Copies a checkpoint to another prefix."""
-    for path in paths_of(prefix):
-        files.copy(path, target + path[len(prefix):])
+    """Copies a checkpoint to another prefix; an older one there stays until the copy is whole."""
+    if files.exists(target + ".index") and files.fingerprint(target + ".index") == (
+            files.fingerprint(prefix + ".index")):
+        return
+    unfinished = "%s.tmp-%d" % (target, os.getpid())
+    try:
+        for path in paths_of(prefix):
+            files.copy(path, unfinished + path[len(prefix):])
+        move(unfinished, target)
+    finally:
+        for path in files.glob(_glob_escape(unfinished) + ".*"):
+            files.remove(path)
 
 
 def move(prefix, target):

@@ -67,13 +67,17 @@ def run_settings(values):
     return settings
 
 
+def require_full_cores(run, values):
+    """Raises UserError for a batch size that a TPU's cores cannot share. values: {flag: value}."""
+    for name, value in sorted(values.items()):
+        if run.use_tpu and name.endswith("_batch_size") and value % run.num_tpu_cores:
+            raise UserError("--%s=%d: on a TPU all batch sizes must be multiples of "
+                            "--num_tpu_cores=%d" % (name, value, run.num_tpu_cores))
+
+
 def make_estimator(model_fn, run, model_dir, train_batch_size=None, eval_batch_size=None,
                    predict_batch_size=None):
     """Makes the TPUEstimator that runs `model_fn` on a TPU, or else on the local GPU or CPU."""
-    batch_sizes = (train_batch_size, eval_batch_size, predict_batch_size)
-    if run.use_tpu and any(size and size % run.num_tpu_cores for size in batch_sizes):
-        raise UserError("on a TPU all batch sizes must be multiples of --num_tpu_cores=%d"
-                        % run.num_tpu_cores)
     cluster = _tpu_cluster(run) if run.use_tpu and run.tpu_name else None
     tpu_config = tf.estimator.tpu.TPUConfig(
         iterations_per_loop=run.iterations_per_loop, num_shards=run.num_tpu_cores,

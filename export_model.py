@@ -70,7 +70,7 @@ def find_source(init_checkpoint, config_file=None, vocab_file=None):
     Raises:
         UserError: something is missing, ambiguous or damaged, or does not belong together.
     """
-    prefix = find_checkpoint(init_checkpoint)
+    prefix = selection.choose(init_checkpoint, "init_checkpoint")
     folder = os.path.dirname(prefix) or "."
     layout, config = layouts.read_config(
         config_file or _beside(folder, inference.find_config(folder), "config_file",
@@ -84,15 +84,6 @@ def find_source(init_checkpoint, config_file=None, vocab_file=None):
     finetuning.check_vocabulary(tokenization.FullTokenizer(
         vocab_file, spm_model_file=vocab_file if exporting.is_spm(vocab_file) else None), config)
     return Source(prefix, layout, config, vocab_file, classifier_files(prefix))
-
-
-def find_checkpoint(init_checkpoint):
-    """Returns a prefix: of a run's folder, the checkpoint recorded as the best."""
-    if init_checkpoint and files.is_dir(init_checkpoint):
-        best = selection.recorded_best(init_checkpoint, checkpoints.prefixes_in(init_checkpoint))
-        if best:
-            return best
-    return checkpoints.resolve(init_checkpoint)
 
 
 def require_encoder(prefix, layout, config):

@@ -122,11 +122,13 @@ def run(values, settings, model):
     if values["max_seq_length"] > model.config.max_position_embeddings:
         raise UserError("--max_seq_length=%d is beyond the %d positions of the configuration" % (
             values["max_seq_length"], model.config.max_position_embeddings))
+    estimators.require_full_cores(settings, values)
     check_vocabulary(model.tokenizer, model.config)
     data = read_data(values)
     record = run_record.RunRecord(settings.output_dir)
     trained_with = require_same_training(record, values, data, model)
     start, chosen = starting_points(record, values, settings, data, model)
+    record.require_own_vocabulary(model.tokenizer.file, VOCABULARIES)
 
     # ---- features
     files.make_dir(settings.output_dir, "output_dir")
@@ -275,9 +277,10 @@ def starting_points(record, values, settings, data, model):
         start = checkpoints.starting_point(
             model.config, shapes, record, settings.output_dir, values["init_checkpoint"],
             values["allow_partial_init"],
-            AdamWeightDecayOptimizer.SLOT_NAMES if values["do_train"] else ())
+            AdamWeightDecayOptimizer.SLOT_NAMES if values["do_train"] else (),
+            fresh_heads=values["do_train"] and has_other_labels(values, data.task))
     if values["predict_checkpoint"]:
-        chosen = checkpoints.resolve(values["predict_checkpoint"], "predict_checkpoint")
+        chosen = selection.choose(values["predict_checkpoint"], "predict_checkpoint")
         checkpoints.fit_with_heads(chosen, shapes)
         checkpoints.require_same_config(model.config, chosen)
     used = [chosen]
@@ -286,6 +289,15 @@ def starting_points(record, values, settings, data, model):
     for prefix in filter(None, used):
         require_same_classifier(os.path.dirname(prefix), values, data.task, model.tokenizer)
     return start, chosen
+
+
+def has_other_labels(values, task):
+    """Tells whether the classifier of --init_checkpoint has other labels than the task."""
+    if not values["init_checkpoint"]:
+        return False
+    path = os.path.join(os.path.dirname(checkpoints.resolve(values["init_checkpoint"])),
+                        "labels.txt")
+    return files.exists(path) and own_data.read_labels(path) != tuple(task.labels)
 
 
 def recipe_for(examples, labels, values):

@@ -123,8 +123,7 @@ def find_vocabulary(folder):
 
 def _find_checkpoint(folder, name):
     if not name:
-        there = checkpoints.prefixes_in(folder)
-        return selection.recorded_best(folder, there) or checkpoints.resolve(folder, "model_dir")
+        return selection.choose(folder, "model_dir")
     inside = os.path.join(folder, name)
     named = inside if files.exists(inside + ".index") or files.exists(inside) else name
     return checkpoints.resolve(named, "ckpt_name")

@@ -5,6 +5,7 @@ place of next-sentence prediction (section 3.1).
 """
 
 import collections
+import hashlib
 import os
 
 import checkpoints
@@ -28,6 +29,7 @@ import tensorflow.compat.v1 as tf
 SHUFFLE_BUFFER = 10000
 READ_FILES_AT_ONCE = 8
 BEST_NAME = "model.ckpt-best"
+HASHED_BYTES = 1 << 26
 
 Schedule = collections.namedtuple("Schedule", [
     "optimizer", "learning_rate", "num_train_steps", "num_warmup_steps", "poly_power",
@@ -255,14 +257,19 @@ def run(values, settings, layout, config, keep_best=False, init_from_group0=Fals
     check_numbers(values, config)
     if not (values["do_train"] or values["do_eval"]):
         raise UserError("nothing to do: give --do_train, --do_eval or both")
-    if init_from_group0 and not values["init_checkpoint"]:
-        raise UserError("--init_from_group0 needs --init_checkpoint, whose group 0 it takes")
+    if init_from_group0 and not (values["init_checkpoint"] and values["do_train"]):
+        raise UserError("--init_from_group0 needs --init_checkpoint, whose group 0 it takes, and "
+                        "--do_train")
     sizes = {"sequence": values["max_seq_length"],
              "predictions": values["max_predictions_per_seq"]}
     train_files, eval_files = find_input(values)
     for paths in (train_files, eval_files):
         check_input(paths, config, sizes)
+    estimators.require_full_cores(settings, values)
     vocab_file = exporting.require_vocabulary(values["vocab_file"], config, values["export_dir"])
+    exporting.require_place(values["export_dir"], settings.output_dir, config, vocab_file)
+    coverage = values["do_eval"] and evaluation_steps(
+        eval_files, values["eval_batch_size"], values["max_eval_steps"], settings.use_tpu)
 
     # ---- where the weights come from
     slots = (layout.lamb_slots if values["optimizer"] == "lamb"
@@ -296,6 +303,7 @@ def run(values, settings, layout, config, keep_best=False, init_from_group0=Fals
     results, chosen = {}, checkpoints.latest_in(settings.output_dir)
     if values["do_eval"]:
         chosen = chosen or checkpoints.resolve(values["init_checkpoint"])
+        say("Evaluating on %d of %d records" % coverage[1:])
         if not values["eval_input_file"]:
             say("WARNING: no --eval_input_file: evaluating on the training data, whose accuracy "
                 "says little about other text")
@@ -304,12 +312,12 @@ def run(values, settings, layout, config, keep_best=False, init_from_group0=Fals
             model_fit = checkpoints.fit_with_heads(prefix, shapes)
             return evaluate(
                 model_fn_builder(config, layout.model_class, None, model_fit, settings.use_tpu),
-                settings, config, eval_files, sizes, values["eval_batch_size"],
-                values["max_eval_steps"], os.path.basename(prefix))
+                settings, config, eval_files, sizes, values["eval_batch_size"], coverage,
+                os.path.basename(prefix))
 
         if keep_best:
             results, chosen = evaluate_all(settings.output_dir, chosen, evaluate_one,
-                                           evaluation_key(values, eval_files))
+                                           evaluation_key(eval_files, coverage))
         else:
             results = evaluate_one(chosen)
         files.write_text(os.path.join(settings.output_dir, "eval_results.txt"),
@@ -317,7 +325,7 @@ def run(values, settings, layout, config, keep_best=False, init_from_group0=Fals
         print("Evaluation of %s on %d of %d records" % (
             chosen, results["eval_records"], results["eval_records_total"]))
         print(estimators.format_results(results), end="")
-    record.finish({name: str(value) for name, value in results.items()})
+    record.finish(_plain(results))
     if values["export_dir"]:
         exporting.strip(chosen, config, vocab_file, values["export_dir"])
     curves.draw(settings.output_dir)
@@ -333,14 +341,20 @@ def find_input(values):
                          if values["eval_input_file"] else train_files)
 
 
-def evaluation_key(values, paths):
-    """Returns what identifies evaluation data: results on other data are not comparable."""
-    return "%s of %s" % (values["max_eval_steps"] * values["eval_batch_size"] or "all",
-                         ", ".join("%s (%d bytes)" % (path, files.size(path)) for path in paths))
+def evaluation_key(paths, coverage):
+    """Returns what identifies evaluation data: results on other data are not comparable.
+
+    Of a large file, its size and its first part stand for all.
+    """
+    parts = ["%d:%s" % (files.size(path), files.fingerprint(path, HASHED_BYTES)) for path in paths]
+    return "%d of %d records, sha256 %s" % (
+        coverage[1], coverage[2], hashlib.sha256(" ".join(parts).encode("utf-8")).hexdigest())
 
 
 def evaluate_all(output_dir, last, evaluate_one, data_key):
     """Evaluates each checkpoint of a run once and keeps the best as `model.ckpt-best`.
+
+    The one kept before stays in the race when its original is gone.
 
     Args:
         last: the run's last checkpoint, or the one to start from where nothing was trained.
@@ -348,18 +362,25 @@ def evaluate_all(output_dir, last, evaluate_one, data_key):
     Returns:
         (results of the best, its prefix).
     """
-    prefixes = checkpoints.trained_in(output_dir) or [last]
-    rows = selection.evaluate_each(
-        output_dir, "pretraining", prefixes, data_key,
-        lambda prefix: dict(_plain(evaluate_one(prefix)),
-                            step=max(checkpoints.step_in_name(prefix), 0)))
+    kept = os.path.join(output_dir, BEST_NAME)
+    prefixes = checkpoints.trained_in(output_dir)
+    contents = {files.fingerprint(prefix + ".index") for prefix in prefixes}
+    if kept in checkpoints.prefixes_in(output_dir) and (
+            files.fingerprint(kept + ".index") not in contents):
+        prefixes.insert(0, kept)
+    prefixes = prefixes or [last]
+
+    def row_of(prefix):
+        results = _plain(evaluate_one(prefix))
+        return dict(results, step=int(results["global_step"]))
+
+    rows = selection.evaluate_each(output_dir, "pretraining", prefixes, data_key, row_of)
     best = selection.best_of(rows)
     print(table(["step", "masked LM loss", "accuracy", "order accuracy", ""], [
         [row["step"], "%.4f" % row["masked_lm_loss"], "%.4f" % row["masked_lm_accuracy"],
          "%.4f" % row["sentence_order_accuracy"], "best" if row is best else ""]
         for row in rows]))
     chosen = prefixes[rows.index(best)]
-    kept = os.path.join(output_dir, BEST_NAME)
     checkpoints.copy(chosen, kept)
     say("Best: %s, masked LM loss %.4f; kept as %s" % (
         os.path.basename(chosen), best["masked_lm_loss"], kept))
@@ -419,9 +440,13 @@ def train(model_fn, run, config, paths, sizes, batch_size, num_train_steps):
     say("Trained to step %d: %s" % (num_train_steps, checkpoints.latest_in(run.output_dir)))
 
 
-def evaluate(model_fn, run, config, paths, sizes, batch_size, max_eval_steps, name):
-    """Evaluates one checkpoint on records read once; returns its results."""
-    steps, covered, total = evaluation_steps(paths, batch_size, max_eval_steps, run.use_tpu)
+def evaluate(model_fn, run, config, paths, sizes, batch_size, coverage, name):
+    """Evaluates one checkpoint on records read once; returns its results.
+
+    Args:
+        coverage: of `evaluation_steps`.
+    """
+    steps, covered, total = coverage
     estimator = estimators.make_estimator(
         model_fn, run, os.path.join(run.output_dir, "eval"), train_batch_size=batch_size,
         eval_batch_size=batch_size)

@@ -27,6 +27,9 @@ def row_of(folder):
     evaluated = files.read_json(results)
     record_path = os.path.join(folder, "run.json")
     record = files.read_json(record_path) if files.exists(record_path) else {}
+    if isinstance(evaluated, dict) and evaluated.get("best", True) is None:
+        raise UserError("%s: the evaluation was interrupted; give the same command with --do_eval "
+                        "again" % folder)
     try:
         best = evaluated["best"]
         return [evaluated["task"], "%.4f" % best["eval_accuracy"], best["step"],

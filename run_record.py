@@ -25,8 +25,9 @@ class RunRecord(object):
 
     def __init__(self, output_dir):
         self._path = os.path.join(output_dir, NAME)
-        self._began = time.time()
-        self._record = files.read_json(self._path) if files.exists(self._path) else {}
+        self._folder, self._began = output_dir, time.time()
+        self._is_new = not files.exists(self._path)
+        self._record = {} if self._is_new else files.read_json(self._path)
         if not isinstance(self._record, dict):
             raise UserError("%s is damaged: remove it, or choose another --output_dir"
                             % self._path)
@@ -73,14 +74,27 @@ class RunRecord(object):
             raise UserError(text + "\nchoose another --output_dir for the new settings")
         say("WARNING: " + text)
 
+    def require_own_vocabulary(self, vocab_file, names):
+        """Refuses a folder that holds somebody's other vocabulary, which a run would replace.
+
+        Args:
+            vocab_file: the run's vocabulary; names: those that vocabularies go by in a folder.
+        """
+        for name in names if self._is_new else ():
+            path = os.path.join(self._folder, name)
+            if files.exists(path) and files.fingerprint(path) != files.fingerprint(vocab_file):
+                raise UserError("--output_dir=%s holds another %s, and no run of ours made it; "
+                                "choose an empty --output_dir" % (self._folder, name))
+
     def begin(self, flag_values, init_prefix, keep_start, trained_with=None, config=None, data=()):
-        """Writes what the run is started with.
+        """Writes what the run is started with; what an earlier training wrote stays.
 
         Args:
             flag_values: {flag: value}.
             init_prefix: prefix of the checkpoint it starts from, or None.
             keep_start: the run goes on, so its recorded start stays.
-            trained_with: {name: value} of the settings that shape the weights, when training.
+            trained_with: {name: value} of the settings that shape the weights, when training; None
+                adds the flags as those of the last call.
             config: the model's configuration.
             data: paths of the data files.
         """
@@ -89,21 +103,28 @@ class RunRecord(object):
         if not (keep_start and "init_fingerprint" in self._record):
             self._record["init_checkpoint"] = init_prefix
             self._record["init_fingerprint"] = _fingerprint(init_prefix)
-        self._record.pop("results", None)  # an interrupted run must not show those of another
+        training = trained_with is not None or "flags" not in self._record
+        if training:  # an interrupted run must not show the results of another
+            self._record.pop("results", None)
         self._record["versions"] = {
             "tensorflow": tf.__version__, "python": platform.python_version(),
             "numpy": np.__version__, "platform": platform.platform()}
         self._record["config"] = config and config.to_dict()
-        self._record["data"] = {path: _data_fingerprint(path) for path in data}
-        self._record["flags"] = {name: value for name, value in sorted(flag_values.items())
-                                 if isinstance(value, (str, int, float, bool, type(None)))}
+        self._record["data"] = dict(self._record.get("data", {}), **{
+            path: _data_fingerprint(path) for path in data})
+        shown = {name: value for name, value in sorted(flag_values.items())
+                 if isinstance(value, (str, int, float, bool, type(None)))}
+        if training:
+            self._record["flags"] = shown
+        else:
+            self._record["flags_of_last_call"] = shown
         files.write_json(self._path, self._record)
 
     def finish(self, results=None):
         """Adds the seconds since this object was made, and results, to the record."""
         seconds = self._record.get("seconds", 0.0) + time.time() - self._began
         self._record["seconds"] = round(seconds, 1)
-        self._record["results"] = results or {}
+        self._record["results"] = dict(self._record.get("results", {}), **(results or {}))
         files.write_json(self._path, self._record)
 
 

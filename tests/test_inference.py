@@ -297,7 +297,7 @@ def test_the_best_checkpoint_is_taken_else_the_last(tmp_path):
     write(folder, "checkpoint", 'model_checkpoint_path: "/gone/model.ckpt-20"\n')
     assert inference.read_folder(folder).checkpoint.endswith("model.ckpt-20")
     fingerprint = hashlib.sha256(helpers.read(os.path.join(folder, "model.ckpt-10.index")))
-    write(folder, "eval_results.json", json.dumps({"checkpoints": [
+    write(folder, "eval_results.json", json.dumps({"data": "x", "checkpoints": [
         {"fingerprint": fingerprint.hexdigest(), "data": "x", "step": 10, "eval_accuracy": 0.9,
          "eval_loss": 0.1}]}))
     assert inference.read_folder(folder).checkpoint.endswith("model.ckpt-10")

@@ -112,11 +112,11 @@ def test_the_best_checkpoint_is_kept_beside_the_others(tmp_path, capsys):
     def evaluate_one(prefix):
         asked.append(int(prefix.rsplit("-", 1)[1]))
         return {"masked_lm_loss": np.float32(losses[asked[-1]]), "masked_lm_accuracy": 0.1,
-                "sentence_order_accuracy": 0.5, "eval_records": 8}
+                "sentence_order_accuracy": 0.5, "global_step": np.int64(asked[-1])}
 
     results, kept = pretraining.evaluate_all(str(tmp_path), None, evaluate_one, "data")
     assert results == {"masked_lm_loss": 2.0, "masked_lm_accuracy": 0.1,
-                       "sentence_order_accuracy": 0.5, "eval_records": 8}
+                       "sentence_order_accuracy": 0.5, "global_step": 4}
     assert kept == str(tmp_path / "model.ckpt-best")
     assert read_checkpoint(kept) == {"x": [4.0]}
     assert "Best: model.ckpt-4, masked LM loss 2.0000" in capsys.readouterr().err
@@ -157,17 +157,19 @@ def test_the_steps_of_an_evaluation_are_counted(capsys):
     assert "evaluate x  step 3/3" in capsys.readouterr().err
 
 
-def test_evaluation_data_are_told_apart(paths):
-    values = {"max_eval_steps": 0, "eval_batch_size": 8}
-    keys = [pretraining.evaluation_key(values, paths),
-            pretraining.evaluation_key(values, paths[:2]),
-            pretraining.evaluation_key(dict(values, max_eval_steps=2), paths)]
-    files.write_text(paths[0], "shorter")
-    keys.append(pretraining.evaluation_key(values, paths))
+def test_evaluation_data_are_told_apart_by_content(paths, tmp_path):
+    keys = [pretraining.evaluation_key(paths, (2, 8, 12)),
+            pretraining.evaluation_key(paths[:2], (2, 8, 12)),
+            pretraining.evaluation_key(paths, (3, 12, 12))]
+    moved = [str(tmp_path / ("moved-%d" % i)) for i in range(len(paths))]
+    for path, place in zip(paths, moved):
+        files.copy(path, place)
+    assert pretraining.evaluation_key(moved, (1, 8, 12)) == keys[0]
+    content = read(paths[0])
+    with open(paths[0], "wb") as stream:  # as large, and other
+        stream.write(content[::-1])
+    keys.append(pretraining.evaluation_key(paths, (2, 8, 12)))
     assert len(set(keys)) == 4
-    # As many records in other batches are the same data.
-    assert pretraining.evaluation_key({"max_eval_steps": 2, "eval_batch_size": 8}, paths) == (
-        pretraining.evaluation_key({"max_eval_steps": 4, "eval_batch_size": 4}, paths))
 
 
 def test_check_names_file_record_and_key(tmp_path):

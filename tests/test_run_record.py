@@ -67,10 +67,34 @@ def test_seconds_add_up_over_the_runs_in_a_folder(tmp_path):
     assert written(tmp_path)["seconds"] >= 100.0
 
 
-def test_results_never_outlive_their_run(tmp_path):
-    begin(tmp_path).finish({"dev_accuracy": 0.5})
-    begin(tmp_path)  # and is interrupted
+def test_results_never_outlive_the_training_that_they_are_of(tmp_path):
+    begin(tmp_path, trained_with={}).finish({"dev_accuracy": 0.5})
+    begin(tmp_path, trained_with={})  # and is interrupted
     assert "results" not in written(tmp_path)
+
+
+def test_prediction_adds_to_the_record_of_a_training(tmp_path):
+    for name in ("train", "test"):
+        files.write_text(str(tmp_path / name), name)
+    begin(tmp_path, trained_with={}, flags={"num_train_epochs": 20.0},
+          data=[str(tmp_path / "train")]).finish({"dev_accuracy": 0.5})
+    begin(tmp_path, flags={"num_train_epochs": 3.0}, data=[str(tmp_path / "test")]).finish(
+        {"test_accuracy": 0.4})
+    record = written(tmp_path)
+    assert record["flags"] == {"num_train_epochs": 20.0}
+    assert record["flags_of_last_call"] == {"num_train_epochs": 3.0}
+    assert sorted(record["data"]) == [str(tmp_path / "test"), str(tmp_path / "train")]
+    assert record["results"] == {"dev_accuracy": 0.5, "test_accuracy": 0.4}
+
+
+def test_another_vocabulary_in_the_folder_is_not_replaced(tmp_path):
+    names = ("vocab.txt", "spm.model")
+    files.write_text(str(tmp_path / "ours"), "ours")
+    files.write_text(str(tmp_path / "vocab.txt"), "theirs")
+    with pytest.raises(UserError, match="holds another vocab.txt, and no run of ours made it"):
+        run_record.RunRecord(str(tmp_path)).require_own_vocabulary(str(tmp_path / "ours"), names)
+    begin(tmp_path)
+    run_record.RunRecord(str(tmp_path)).require_own_vocabulary(str(tmp_path / "ours"), names)
 
 
 def test_a_run_that_goes_on_keeps_its_start(tmp_path, prefix):

@@ -72,7 +72,7 @@ def test_results_are_kept_with_the_best(tmp_path, prefixes):
                                    Evaluation(s2=0.5, s4=0.7, s6=0.6))
     assert [row["step"] for row in rows] == [2, 4, 6]
     written = json.loads((tmp_path / selection.NAME).read_text(encoding="utf-8"))
-    assert written == {"task": "tnews", "best": rows[1], "checkpoints": rows}
+    assert written == {"task": "tnews", "data": "data", "best": rows[1], "checkpoints": rows}
     assert rows[1]["checkpoint"] == "model.ckpt-4"
     assert rows[1]["fingerprint"] == files.fingerprint(prefixes[1] + ".index")
     assert selection.recorded(str(tmp_path)) == rows
@@ -109,6 +109,41 @@ def test_an_interrupted_evaluation_keeps_what_it_has_done(tmp_path, prefixes):
     rows = selection.evaluate_each(str(tmp_path), "t", prefixes, "data", again)
     assert again.asked == [6]
     assert [row["eval_accuracy"] for row in rows] == [0.5, 0.7, 0.6]
+
+
+def test_an_interrupted_evaluation_changes_no_best(tmp_path, prefixes):
+    folder = str(tmp_path)
+    selection.evaluate_each(folder, "t", prefixes, "data", Evaluation(s2=0.5, s4=0.7, s6=0.6))
+    with pytest.raises(KeyError):  # at step 4
+        selection.evaluate_each(folder, "t", prefixes, "other data", Evaluation(s2=0.9))
+    assert selection.recorded_best(folder, prefixes) == prefixes[1]
+    again = Evaluation(s4=0.1, s6=0.1)
+    selection.evaluate_each(folder, "t", prefixes, "other data", again)
+    assert again.asked == [4, 6]
+    assert selection.recorded_best(folder, prefixes) == prefixes[0]
+
+
+def test_checkpoints_after_the_evaluation_are_told_of(tmp_path, prefixes, capsys):
+    folder = str(tmp_path)
+    selection.evaluate_each(folder, "t", prefixes, "data", Evaluation(s2=0.5, s4=0.7, s6=0.6))
+    assert selection.recorded_best(folder, prefixes) == prefixes[1]
+    assert capsys.readouterr().err == ""
+    later = prefixes + [write_index(tmp_path, 8, "later")]
+    assert selection.recorded_best(folder, later) == prefixes[1]
+    assert "such as model.ckpt-8; --do_eval evaluates them" in capsys.readouterr().err
+
+
+def test_of_a_folder_the_best_is_chosen_and_of_a_prefix_itself(tmp_path, prefixes):
+    for prefix in prefixes:
+        files.write_text(prefix + ".data-00000-of-00001", "data")
+    files.write_text(str(tmp_path / "checkpoint"), 'model_checkpoint_path: "model.ckpt-6"\n')
+    folder = str(tmp_path)
+    assert selection.choose(folder, "predict_checkpoint") == prefixes[2]
+    selection.evaluate_each(folder, "t", prefixes, "data", Evaluation(s2=0.5, s4=0.7, s6=0.6))
+    assert selection.choose(folder, "predict_checkpoint") == prefixes[1]
+    assert selection.choose(prefixes[0], "predict_checkpoint") == prefixes[0]
+    with pytest.raises(UserError, match="--predict_checkpoint=.*does not exist"):
+        selection.choose(prefixes[0] + "0", "predict_checkpoint")
 
 
 def test_the_recorded_best_is_found_by_content(tmp_path, prefixes):

@@ -636,6 +636,19 @@ def test_any_text_gives_pieces_of_the_model(spm_model_file, text, lower):
     assert ours.tokenize(" \t" + text + "\n\u3000") == tokens
 
 
+@few
+@hypothesis.given(text=any_text, lower=strategies.booleans())
+def test_any_text_gives_the_pieces_of_the_slow_albert_tokenizer(spm_model_file, text, lower):
+    # What the two are meant to differ in (see tokenization.spm_pieces) is taken out.
+    text = "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+    for left_out in ("``", "''", "[CLS]", "[SEP]", "[MASK]", "<pad>", "<unk>"):
+        text = text.replace(left_out, " ")
+    if ("reference", lower) not in _CACHED:
+        _CACHED["reference", lower] = albert_tokenizer(spm_model_file, lower)
+    assert cached(None, lower, spm_model_file).tokenize(text) == _CACHED[
+        "reference", lower].tokenize(text)
+
+
 _CACHED = {}
 
 
