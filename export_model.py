@@ -81,8 +81,7 @@ def find_source(init_checkpoint, config_file=None, vocab_file=None):
     vocab_file = vocab_file or _beside(folder, inference.find_vocabulary(folder), "vocab_file",
                                        "vocabulary (vocab.txt or spm.model)")
     files.require_file(vocab_file, "vocab_file")
-    finetuning.check_vocabulary(tokenization.FullTokenizer(
-        vocab_file, spm_model_file=vocab_file if exporting.is_spm(vocab_file) else None), config)
+    finetuning.check_vocabulary(tokenization.from_file(vocab_file), config)
     return Source(prefix, layout, config, vocab_file, classifier_files(prefix))
 
 

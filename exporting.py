@@ -36,7 +36,7 @@ def require_vocabulary(vocab_file, config, export_dir):
         return None
     path = vocab_file or os.path.join(ROOT, "albert_config", "vocab.txt")
     files.require_file(path, "vocab_file")
-    entries = len(tokenization.load_spm_model(path) if is_spm(path)
+    entries = len(tokenization.load_spm_model(path) if tokenization.is_spm_file(path)
                   else tokenization.load_vocab(path))
     if entries != config.vocab_size:
         raise UserError("%s has %d entries, the configuration's vocab_size is %d; name the "
@@ -127,16 +127,11 @@ def strip(prefix, config, vocab_file, export_dir, extra_files=()):
 
 def _small_files(config, vocab_file, extra_files):
     """Returns {name: bytes} of what lies beside an exported checkpoint."""
-    content = {"checkpoint": STATE.encode("utf-8"),
-               "albert_config.json": config.to_json_string().encode("utf-8"),
-               "spm.model" if is_spm(vocab_file) else "vocab.txt": _read(vocab_file)}
+    vocabulary = "spm.model" if tokenization.is_spm_file(vocab_file) else "vocab.txt"
+    content = {"checkpoint": STATE.encode("utf-8"), vocabulary: _read(vocab_file),
+               "albert_config.json": config.to_json_string().encode("utf-8")}
     content.update((os.path.basename(path), _read(path)) for path in extra_files)
     return content
-
-
-def is_spm(vocab_file):
-    """Tells a SentencePiece model from a WordPiece vocabulary, by its name."""
-    return vocab_file.endswith((".model", ".spm"))
 
 
 def _read(path):

@@ -29,7 +29,6 @@ import tensorflow.compat.v1 as tf
 
 SHORTEST = 5  # tokens: [CLS] a [SEP] b [SEP]
 POOLINGS = ("mean", "first", "max")
-SPM_ENDINGS = (".model", ".spm")
 
 # Below this width one thread an operation answers a text sooner than several, and large calls
 # occupy the other CPUs by batches side by side (benchmarks/similarity.py --num_threads).
@@ -114,7 +113,7 @@ def find_config(folder):
 def find_vocabulary(folder):
     """Returns the path of the vocabulary in a folder, or None; UserError for several."""
     names = [name for name in files.list_dir(folder)
-             if name == "vocab.txt" or name.endswith(SPM_ENDINGS)]
+             if name == "vocab.txt" or name.endswith(tokenization.SPM_ENDINGS)]
     if len(names) > 1:
         raise UserError("%s holds several vocabularies (%s): move away those that do not belong to "
                         "the model" % (folder, ", ".join(names)))
@@ -132,10 +131,8 @@ def _find_checkpoint(folder, name):
 def _tokenizer(folder, path, do_lower_case):
     if path is None:
         raise UserError("--model_dir=%s holds no vocabulary: neither vocab.txt nor a SentencePiece "
-                        "model (*%s)" % (folder, ", *".join(SPM_ENDINGS)))
-    is_spm = path.endswith(SPM_ENDINGS)
-    return tokenization.FullTokenizer(None if is_spm else path, do_lower_case,
-                                      spm_model_file=path if is_spm else None)
+                        "model (*%s)" % (folder, ", *".join(tokenization.SPM_ENDINGS)))
+    return tokenization.from_file(path, do_lower_case)
 
 
 def _classifier_settings(folder):

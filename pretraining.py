@@ -365,10 +365,11 @@ def evaluate_all(output_dir, last, evaluate_one, data_key):
     kept = os.path.join(output_dir, BEST_NAME)
     prefixes = checkpoints.trained_in(output_dir)
     contents = {files.fingerprint(prefix + ".index") for prefix in prefixes}
-    if kept in checkpoints.prefixes_in(output_dir) and (
+    if not prefixes:
+        prefixes = [last]
+    elif kept in checkpoints.prefixes_in(output_dir) and (
             files.fingerprint(kept + ".index") not in contents):
         prefixes.insert(0, kept)
-    prefixes = prefixes or [last]
 
     def row_of(prefix):
         results = _plain(evaluate_one(prefix))

@@ -18,6 +18,7 @@ SPM_WORD_START = "\u2581"   # SentencePiece: "▁" opens a word
 
 # Names of the five special entries, in the order pad, unk, cls, sep, mask.
 WORDPIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SPM_ENDINGS = (".model", ".spm")
 SPM_SPECIALS = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
 
 _SPECIAL = re.compile(r"\[[A-Za-z]\w*\]|</?[sST]>|<(pad|unk|mask)>")
@@ -330,6 +331,17 @@ _WITHOUT_ACCENTS = _CharacterTable(_drop_accents_and_set_punctuation_apart)
 # ---------------------------------------------------------------------------------------------
 # SentencePiece
 # ---------------------------------------------------------------------------------------------
+
+def from_file(path, do_lower_case=True):
+    """Returns the FullTokenizer of a file, which its name tells to be of the one kind or other."""
+    is_spm = is_spm_file(path)
+    return FullTokenizer(None if is_spm else path, do_lower_case, path if is_spm else None)
+
+
+def is_spm_file(path):
+    """Tells a SentencePiece model from a WordPiece vocabulary, by its name."""
+    return path.endswith(SPM_ENDINGS)
+
 
 def load_spm_model(spm_model_file):
     """Returns the sentencepiece.SentencePieceProcessor of a model file.

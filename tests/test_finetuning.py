@@ -163,7 +163,11 @@ def test_unlabelled_rows_are_predicted_in_the_folder_of_the_training(folder, tra
     np.testing.assert_allclose(predictions_in(tmp_path / "run"), predictions_in(trained[0]),
                                atol=1e-6)
     record = read_json(tmp_path, "run", "run.json")
-    assert list(record["data"]) == [folder + "/unlabelled/test.tsv"] and record["results"] == {}
+    # The record of the training stays, what was predicted is added.
+    assert record["data"][folder + "/unlabelled/test.tsv"]["bytes"] > 0
+    assert folder + "/data/train.tsv" in record["data"]
+    assert record["flags"]["do_train"] and not record["flags_of_last_call"]["do_train"]
+    assert "dev_accuracy" in record["results"]
     assert record["trained_with"]["class_weights"] == "balanced"
 
 

@@ -221,8 +221,15 @@ def test_the_best_is_exported_and_loads_again(folder, trained, tmp_path):
     for name in ("masked_lm_loss", "sentence_order_loss"):
         assert float(results_in(out)[name]) == pytest.approx(
             float(results_in(trained[0])[name]), abs=1e-5)
-    # Nothing was trained there: a run may still begin.
+    # Nothing was trained there: a run may still begin, and another model may be evaluated.
     assert checkpoints.latest_in(out) is None
+    status, _, err = pretrain(
+        folder, "--output_dir=" + out, "--init_checkpoint=%s/released" % folder,
+        "--do_train=false", "--do_eval", "--eval_batch_size=8")
+    assert status == 0 and "evaluate albert_model.ckpt" in err, err
+    masked, _ = reference.pretraining_losses_google(
+        SETTINGS, google_pretraining_weights(**SETTINGS), pretraining_rows(8))
+    assert float(results_in(out)["masked_lm_loss"]) == pytest.approx(masked, abs=2e-5)
 
 
 def test_what_cannot_be_exported_is_refused_before_training(folder, trained, tmp_path):
