@@ -303,32 +303,49 @@ def run(values, settings, layout, config, keep_best=False, init_from_group0=Fals
     results, chosen = {}, checkpoints.latest_in(settings.output_dir)
     if values["do_eval"]:
         chosen = chosen or checkpoints.resolve(values["init_checkpoint"])
-        say("Evaluating on %d of %d records" % coverage[1:])
-        if not values["eval_input_file"]:
-            say("WARNING: no --eval_input_file: evaluating on the training data, whose accuracy "
-                "says little about other text")
-
-        def evaluate_one(prefix):
-            model_fit = checkpoints.fit_with_heads(prefix, shapes)
-            return evaluate(
-                model_fn_builder(config, layout.model_class, None, model_fit, settings.use_tpu),
-                settings, config, eval_files, sizes, values["eval_batch_size"], coverage,
-                os.path.basename(prefix))
-
-        if keep_best:
-            results, chosen = evaluate_all(settings.output_dir, chosen, evaluate_one,
-                                           evaluation_key(eval_files, coverage))
-        else:
-            results = evaluate_one(chosen)
-        files.write_text(os.path.join(settings.output_dir, "eval_results.txt"),
-                         estimators.format_results(results))
-        print("Evaluation of %s on %d of %d records" % (
-            chosen, results["eval_records"], results["eval_records_total"]))
-        print(estimators.format_results(results), end="")
+        results, chosen = evaluate_run(values, settings, layout, config, shapes, eval_files,
+                                       coverage, chosen, keep_best)
     record.finish(_plain(results))
     if values["export_dir"]:
         exporting.strip(chosen, config, vocab_file, values["export_dir"])
     curves.draw(settings.output_dir)
+
+
+def evaluate_run(values, settings, layout, config, shapes, paths, coverage, last, keep_best):
+    """Evaluates the last checkpoint or all; writes and prints `eval_results.txt`.
+
+    Args:
+        shapes: {name: shape} of the model's variables; paths: evaluation records; coverage: of
+            `evaluation_steps`; last, keep_best: as for `evaluate_all` and `run`.
+
+    Returns:
+        (results, the checkpoint that they are of).
+    """
+    say("Evaluating on %d of %d records" % coverage[1:])
+    if not values["eval_input_file"]:
+        say("WARNING: no --eval_input_file: evaluating on the training data, whose accuracy "
+            "says little about other text")
+    sizes = {"sequence": values["max_seq_length"],
+             "predictions": values["max_predictions_per_seq"]}
+
+    def evaluate_one(prefix):
+        model_fit = checkpoints.fit_with_heads(prefix, shapes)
+        return evaluate(
+            model_fn_builder(config, layout.model_class, None, model_fit, settings.use_tpu),
+            settings, config, paths, sizes, values["eval_batch_size"], coverage,
+            os.path.basename(prefix))
+
+    if keep_best:
+        results, chosen = evaluate_all(settings.output_dir, last, evaluate_one,
+                                       evaluation_key(paths, coverage))
+    else:
+        results, chosen = evaluate_one(last), last
+    files.write_text(os.path.join(settings.output_dir, "eval_results.txt"),
+                     estimators.format_results(results))
+    print("Evaluation of %s on %d of %d records" % (
+        chosen, results["eval_records"], results["eval_records_total"]))
+    print(estimators.format_results(results), end="")
+    return results, chosen
 
 
 def find_input(values):

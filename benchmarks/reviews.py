@@ -217,13 +217,16 @@ def linear_model(splits):
                   best[1].score(features["test"], labels["test"]), time.time() - began)
 
 
-def transformer(name, recipe, data_dir, output_dir, init_checkpoint=None):
-    """Fine-tunes, selects and predicts with run_classifier.py; returns its Result."""
+def transformer(name, recipe, data_dir, output_dir, flags_for_all, init_checkpoint=None):
+    """Fine-tunes, selects and predicts with run_classifier.py; returns its Result.
+
+    Args:
+        recipe, flags_for_all: flags of run_classifier.py; of those given twice, the last counts.
+    """
     command = [sys.executable, os.path.join(ROOT, "run_classifier.py"), "--task_name=sentence",
                "--data_dir=" + data_dir, "--output_dir=" + output_dir,
-               "--bert_config_file=" + FLAGS.bert_config_file, "--vocab_file=" + FLAGS.vocab_file,
-               "--random_seed=%d" % FLAGS.random_seed, "--do_train", "--do_eval", "--do_predict"]
-    command += list(COMMON) + list(recipe) + FLAGS.extra_flags.split()
+               "--do_train", "--do_eval", "--do_predict"]
+    command += list(COMMON) + list(recipe) + list(flags_for_all)
     if init_checkpoint:
         command.append("--init_checkpoint=" + init_checkpoint)
     say("Running: " + " ".join(command))
@@ -275,13 +278,16 @@ def main(_):
 
     # ---- models
     results = [linear_model(splits)]
+    flags_for_all = ["--bert_config_file=" + FLAGS.bert_config_file,
+                     "--vocab_file=" + FLAGS.vocab_file,
+                     "--random_seed=%d" % FLAGS.random_seed] + FLAGS.extra_flags.split()
     if FLAGS.scratch:
         results.append(transformer("tiny, from random weights", RECIPES["scratch"], data_dir,
-                                   os.path.join(FLAGS.work_dir, "scratch_output")))
+                                   os.path.join(FLAGS.work_dir, "scratch_output"), flags_for_all))
     if FLAGS.pretrained:
         results.append(transformer("tiny, pre-trained", RECIPES["pretrained"], data_dir,
                                    os.path.join(FLAGS.work_dir, "pretrained_output"),
-                                   FLAGS.pretrained))
+                                   flags_for_all, FLAGS.pretrained))
     print(result_table(results))
 
 
