@@ -9,6 +9,7 @@ import os
 import re
 
 import files
+import modeling
 import runtime  # noqa: F401 - before TensorFlow
 from console import say
 from errors import UserError, nearest
@@ -299,10 +300,9 @@ def _matching_config(shapes):
         settings = files.read_json(path)
         if not isinstance(settings, dict):
             continue
-        google = "num_hidden_groups" in settings
         if ((settings.get("vocab_size"), settings.get("embedding_size", 128)) == word
                 and (settings.get("hidden_size"),) == hidden
-                and google == (layout_of(shapes) == "google")):
+                and modeling.is_google(settings) == (layout_of(shapes) == "google")):
             return ", that of albert_config/%s" % os.path.basename(path)
     return ""
 
@@ -406,6 +406,11 @@ def starting_point(config, shapes, run_record, output_dir, init_checkpoint, allo
     """
     resumed = latest_in(output_dir)
     if resumed:
+        theirs = layout_of(read_shapes(resumed))
+        if theirs != layout_of(shapes):
+            raise UserError("--output_dir=%s holds another model, %s: %s; choose an empty "
+                            "--output_dir" % (output_dir, os.path.basename(resumed),
+                                              _LAYOUT_ADVICE[theirs]))
         require_same_config(config, resumed)
         require_resumable(resumed, shapes, slot_names)
         run_record.require_same_start(_resolve_if_there(init_checkpoint))

@@ -52,9 +52,7 @@ def pooled_vector(model, input_mask, use_pooled_output=True):
     """
     if use_pooled_output:
         return model.get_pooled_output()
-    mask = tf.expand_dims(tf.cast(input_mask, tf.float32), -1)
-    summed = tf.reduce_sum(model.get_sequence_output() * mask, axis=1)
-    return summed / tf.maximum(tf.reduce_sum(mask, axis=1), 1.0)
+    return modeling.mean_over_tokens(model.get_sequence_output(), input_mask)
 
 
 def class_logits(config, pooled, classes, is_training):

@@ -81,7 +81,7 @@ def find_source(init_checkpoint, config_file=None, vocab_file=None):
     vocab_file = vocab_file or _beside(folder, inference.find_vocabulary(folder), "vocab_file",
                                        "vocabulary (vocab.txt or spm.model)")
     files.require_file(vocab_file, "vocab_file")
-    finetuning.check_vocabulary(tokenization.from_file(vocab_file), config)
+    tokenization.require_fits(tokenization.from_file(vocab_file), config.vocab_size)
     return Source(prefix, layout, config, vocab_file, classifier_files(prefix))
 
 
@@ -118,10 +118,7 @@ def classifier_files(prefix):
     labels, settings = (os.path.join(os.path.dirname(prefix), name)
                         for name in ("labels.txt", finetuning.CLASSIFIER_FILE))
     if files.exists(labels):
-        count = sum(1 for _ in files.read_lines(labels))
-        if count != classes:
-            raise UserError("%s names %d labels, the checkpoint %s has %d classes: they do not "
-                            "belong together" % (labels, count, prefix, classes))
+        inference.require_all_named(list(files.read_lines(labels)), labels, classes, prefix)
     return [path for path in (labels, settings) if files.exists(path)]
 
 

@@ -30,17 +30,18 @@ def require_vocabulary(vocab_file, config, export_dir):
         export_dir: None when nothing is exported; the result is then None.
 
     Raises:
-        UserError: the vocabulary does not exist, or is not of the model's size.
+        UserError: the vocabulary does not exist, or cannot be the model's.
     """
     if not export_dir:
         return None
     path = vocab_file or os.path.join(ROOT, "albert_config", "vocab.txt")
     files.require_file(path, "vocab_file")
-    entries = len(tokenization.load_spm_model(path) if tokenization.is_spm_file(path)
-                  else tokenization.load_vocab(path))
-    if entries != config.vocab_size:
+    tokenizer = tokenization.from_file(path)
+    if vocab_file is None and len(tokenizer.vocab) < config.vocab_size:
         raise UserError("%s has %d entries, the configuration's vocab_size is %d; name the "
-                        "model's vocabulary as --vocab_file" % (path, entries, config.vocab_size))
+                        "model's vocabulary as --vocab_file"
+                        % (path, len(tokenizer.vocab), config.vocab_size))
+    tokenization.require_fits(tokenizer, config.vocab_size)
     return path
 
 
@@ -127,7 +128,7 @@ def strip(prefix, config, vocab_file, export_dir, extra_files=()):
 
 def _small_files(config, vocab_file, extra_files):
     """Returns {name: bytes} of what lies beside an exported checkpoint."""
-    vocabulary = "spm.model" if tokenization.is_spm_file(vocab_file) else "vocab.txt"
+    vocabulary = tokenization.KEPT_AS[tokenization.is_spm_file(vocab_file)]
     content = {"checkpoint": STATE.encode("utf-8"), vocabulary: _read(vocab_file),
                "albert_config.json": config.to_json_string().encode("utf-8")}
     content.update((os.path.basename(path), _read(path)) for path in extra_files)

@@ -16,6 +16,7 @@ import files
 import own_data
 import run_record
 import selection
+import tokenization
 from absl import flags
 from console import say
 from errors import UserError
@@ -29,7 +30,6 @@ CLASS_WEIGHTS = ("none", "balanced")
 
 # What a classifier's folder tells those who use it beside configuration, vocabulary and labels.
 CLASSIFIER_FILE = "classifier.json"
-VOCABULARIES = ("vocab.txt", "spm.model")
 MOST_LABELS_SHOWN = 10
 
 Model = collections.namedtuple("Model", ["config", "model_class", "tokenizer"])
@@ -93,16 +93,6 @@ def check_values(values):
         raise UserError("nothing to do: give --do_train, --do_eval or --do_predict")
 
 
-def check_vocabulary(tokenizer, config):
-    """Raises UserError when the vocabulary has more entries than the embedding table has rows."""
-    sizes = "%s has %d entries, the configuration's vocab_size is %d" % (
-        tokenizer.file, len(tokenizer.vocab), config.vocab_size)
-    if len(tokenizer.vocab) > config.vocab_size:
-        raise UserError(sizes + "; use the vocabulary that belongs to the model")
-    if len(tokenizer.vocab) < config.vocab_size:
-        say("WARNING: %s: is it the vocabulary of this model?" % sizes)
-
-
 # ---------------------------------------------------------------------------------------------
 # The course of a run
 # ---------------------------------------------------------------------------------------------
@@ -119,16 +109,14 @@ def run(values, settings, model):
         UserError: something does not fit; nothing has then been written.
     """
     # ---- everything that can be refused
-    if values["max_seq_length"] > model.config.max_position_embeddings:
-        raise UserError("--max_seq_length=%d is beyond the %d positions of the configuration" % (
-            values["max_seq_length"], model.config.max_position_embeddings))
+    model.config.require_positions(values["max_seq_length"])
     estimators.require_full_cores(settings, values)
-    check_vocabulary(model.tokenizer, model.config)
+    tokenization.require_fits(model.tokenizer, model.config.vocab_size)
     data = read_data(values)
     record = run_record.RunRecord(settings.output_dir)
     trained_with = require_same_training(record, values, data, model)
     start, chosen = starting_points(record, values, settings, data, model)
-    record.require_own_vocabulary(model.tokenizer.file, VOCABULARIES)
+    record.require_own_vocabulary(model.tokenizer.file, tokenization.KEPT_AS)
 
     # ---- features
     files.make_dir(settings.output_dir, "output_dir")
@@ -231,7 +219,7 @@ def require_same_classifier(folder, values, task, tokenizer):
            "use_pooled_output": values["use_pooled_output"]}
     rows = [(name, _shown(written[name]), _shown(value)) for name, value in now.items()
             if name in written and written[name] != value]
-    vocabularies = [os.path.join(folder, name) for name in VOCABULARIES
+    vocabularies = [os.path.join(folder, name) for name in tokenization.KEPT_AS
                     if files.exists(os.path.join(folder, name))]
     if vocabularies and files.fingerprint(tokenizer.file) not in map(
             files.fingerprint, vocabularies):
@@ -259,7 +247,7 @@ def keep_model_files(output_dir, model, task, values):
         {name: values[name] for name in ("max_seq_length", "do_lower_case", "use_pooled_output",
                                          "truncate")},
         task=task.name, labels=list(task.labels)))
-    name = VOCABULARIES[model.tokenizer.is_sentencepiece]
+    name = tokenization.KEPT_AS[model.tokenizer.is_sentencepiece]
     target, source = os.path.join(output_dir, name), model.tokenizer.file
     if not files.exists(target) or files.fingerprint(target) != files.fingerprint(source):
         files.copy(source, target)

@@ -18,6 +18,7 @@ import features
 import files
 import finetuning
 import layouts
+import modeling
 import numpy as np
 import runtime  # noqa: F401 - before TensorFlow
 import selection
@@ -89,7 +90,7 @@ def read_folder(folder, config_name=None, vocab_file=None, ckpt_name=None):
     classes = checkpoints.read_shapes(prefix).get("output_weights", (0,))[0]
     tokenizer = _tokenizer(folder, vocab_file or find_vocabulary(folder),
                            settings["do_lower_case"])
-    finetuning.check_vocabulary(tokenizer, config)
+    tokenization.require_fits(tokenizer, config.vocab_size)
     head = classifier.Head(classes, settings["use_pooled_output"]) if classes else None
     labels = _labels(folder, settings["labels"], classes, prefix) if classes else []
     return ModelFolder(folder, layout, config, config_file, tokenizer, prefix, head, labels,
@@ -160,10 +161,15 @@ def _labels(folder, labels, classes, prefix):
         if not files.exists(source):
             return [str(number) for number in range(classes)]
         labels = [line for _, line in files.read_lines(source)]
+    require_all_named(labels, source, classes, prefix)
+    return labels
+
+
+def require_all_named(labels, source, classes, prefix):
+    """Raises UserError unless a file names as many labels as a checkpoint has classes."""
     if len(labels) != classes:
         raise UserError("%s names %d labels, the checkpoint %s has %d classes: they do not belong "
                         "together" % (source, len(labels), prefix, classes))
-    return labels
 
 
 # ---------------------------------------------------------------------------------------------
@@ -213,10 +219,10 @@ def pool(vectors, input_mask, pooling):
     """
     if pooling == "first":
         return vectors[:, 0, :]
-    mask = tf.cast(input_mask, tf.float32)[:, :, tf.newaxis]
     if pooling == "max":
-        return tf.reduce_max(vectors + (1.0 - mask) * vectors.dtype.min / 2, axis=1)
-    return tf.reduce_sum(vectors * mask, axis=1) / tf.reduce_sum(mask, axis=1)
+        padding = 1.0 - tf.cast(input_mask, tf.float32)[:, :, tf.newaxis]
+        return tf.reduce_max(vectors + padding * vectors.dtype.min / 2, axis=1)
+    return modeling.mean_over_tokens(vectors, input_mask)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -33,6 +33,6 @@ def read_config(path, flag="bert_config_file"):
     """
     files.require_file(path, flag)
     settings = files.read_json(path)
-    google = isinstance(settings, dict) and modeling_google.is_google(settings)
+    google = isinstance(settings, dict) and modeling.is_google(settings)
     layout = GOOGLE if google else ALBERT_ZH
     return layout, layout.config_class.from_dict(settings, source=path)

@@ -70,6 +70,12 @@ class Config(object):
         files.require_file(path, flag)
         return cls.from_dict(files.read_json(path), source=path)
 
+    def require_positions(self, max_seq_length):
+        """Raises UserError when a length is beyond the position table."""
+        if max_seq_length > self.max_position_embeddings:
+            raise UserError("--max_seq_length=%d is beyond the %d positions of the configuration"
+                            % (max_seq_length, self.max_position_embeddings))
+
     def to_dict(self):
         return collections.OrderedDict((name, getattr(self, name)) for name in self.KEYS)
 
@@ -138,6 +144,11 @@ def _checked(value, kind, place):
     return value
 
 
+def is_google(settings):
+    """Tells whether the settings in a configuration file are of the Google layout."""
+    return "num_hidden_groups" in settings or "inner_group_num" in settings
+
+
 class BertConfig(Config):
     """Configuration of the albert_zh layout (`albert_config/albert_config_*.json`).
 
@@ -166,7 +177,7 @@ class BertConfig(Config):
 
     @classmethod
     def _refuse(cls, name, source):
-        if name in ("num_hidden_groups", "inner_group_num"):
+        if is_google([name]):
             raise UserError(
                 "%s: this is a Google-layout config (it has %r); use run_pretraining_google.py or "
                 "run_classifier_sp_google.py with it, or one of albert_config/albert_config_"
@@ -430,6 +441,12 @@ def pool_first_token(sequence_output, initializer_range):
     """Returns tanh of a dense layer on the first token's vector. [B, S, H] to [B, H]."""
     width = sequence_output.shape.as_list()[-1]
     return dense(sequence_output[:, 0, :], width, "dense", initializer_range, tf.tanh)
+
+
+def mean_over_tokens(vectors, input_mask):
+    """Returns the mean of the real tokens' vectors. [B, S, H] and [B, S] to [B, H]."""
+    mask = tf.expand_dims(tf.cast(input_mask, tf.float32), -1)
+    return tf.reduce_sum(vectors * mask, axis=1) / tf.maximum(tf.reduce_sum(mask, axis=1), 1.0)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -35,17 +35,12 @@ class AlbertConfig(modeling.Config):
 
     @classmethod
     def from_dict(cls, settings, source="configuration"):
-        if isinstance(settings, dict) and not is_google(settings):
+        if isinstance(settings, dict) and not modeling.is_google(settings):
             raise UserError(
                 "%s: this is an albert_zh-layout config (it has no num_hidden_groups); use "
                 "run_pretraining.py or run_classifier.py with it, or one of albert_config/"
                 "albert_config_{tiny,small}_google.json here" % source)
         return super(AlbertConfig, cls).from_dict(settings, source)
-
-
-def is_google(settings):
-    """Tells whether the settings in a configuration file are of the Google layout."""
-    return "num_hidden_groups" in settings or "inner_group_num" in settings
 
 
 def group_of(layer, layers, groups):

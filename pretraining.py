@@ -260,8 +260,7 @@ def run(values, settings, layout, config, keep_best=False, init_from_group0=Fals
     if init_from_group0 and not (values["init_checkpoint"] and values["do_train"]):
         raise UserError("--init_from_group0 needs --init_checkpoint, whose group 0 it takes, and "
                         "--do_train")
-    sizes = {"sequence": values["max_seq_length"],
-             "predictions": values["max_predictions_per_seq"]}
+    sizes = record_sizes(values)
     train_files, eval_files = find_input(values)
     for paths in (train_files, eval_files):
         check_input(paths, config, sizes)
@@ -325,8 +324,7 @@ def evaluate_run(values, settings, layout, config, shapes, paths, coverage, last
     if not values["eval_input_file"]:
         say("WARNING: no --eval_input_file: evaluating on the training data, whose accuracy "
             "says little about other text")
-    sizes = {"sequence": values["max_seq_length"],
-             "predictions": values["max_predictions_per_seq"]}
+    sizes = record_sizes(values)
 
     def evaluate_one(prefix):
         model_fit = checkpoints.fit_with_heads(prefix, shapes)
@@ -346,6 +344,12 @@ def evaluate_run(values, settings, layout, config, shapes, paths, coverage, last
         chosen, results["eval_records"], results["eval_records_total"]))
     print(estimators.format_results(results), end="")
     return results, chosen
+
+
+def record_sizes(values):
+    """Returns {dimension of the records: its size}, as the flags say."""
+    return {"sequence": values["max_seq_length"],
+            "predictions": values["max_predictions_per_seq"]}
 
 
 def find_input(values):
@@ -419,9 +423,7 @@ def check_numbers(values, config):
     Args:
         values: {flag name: value}; config: the model's configuration.
     """
-    if values["max_seq_length"] > config.max_position_embeddings:
-        raise UserError("--max_seq_length=%d is beyond the %d positions of the configuration" % (
-            values["max_seq_length"], config.max_position_embeddings))
+    config.require_positions(values["max_seq_length"])
     least = {"max_seq_length": 4, "max_predictions_per_seq": 1, "train_batch_size": 1,
              "eval_batch_size": 1, "num_train_steps": 1, "num_warmup_steps": 0,
              "start_warmup_step": 0, "max_eval_steps": 0}

@@ -11,6 +11,7 @@ import re
 import unicodedata
 
 import files
+from console import say
 from errors import UserError
 
 WORD_PREFIX = "##"          # WordPiece: this piece continues a word
@@ -19,6 +20,7 @@ SPM_WORD_START = "\u2581"   # SentencePiece: "▁" opens a word
 # Names of the five special entries, in the order pad, unk, cls, sep, mask.
 WORDPIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SPM_ENDINGS = (".model", ".spm")
+KEPT_AS = ("vocab.txt", "spm.model")  # names beside a checkpoint: WordPiece, SentencePiece
 SPM_SPECIALS = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
 
 _SPECIAL = re.compile(r"\[[A-Za-z]\w*\]|</?[sST]>|<(pad|unk|mask)>")
@@ -336,6 +338,16 @@ def from_file(path, do_lower_case=True):
     """Returns the FullTokenizer of a file, which its name tells to be of the one kind or other."""
     is_spm = is_spm_file(path)
     return FullTokenizer(None if is_spm else path, do_lower_case, path if is_spm else None)
+
+
+def require_fits(tokenizer, vocab_size):
+    """Raises UserError when a vocabulary has more entries than the embedding table has rows."""
+    sizes = "%s has %d entries, the configuration's vocab_size is %d" % (
+        tokenizer.file, len(tokenizer.vocab), vocab_size)
+    if len(tokenizer.vocab) > vocab_size:
+        raise UserError(sizes + "; use the vocabulary that belongs to the model (--vocab_file)")
+    if len(tokenizer.vocab) < vocab_size:
+        say("WARNING: %s: is it the vocabulary of this model?" % sizes)
 
 
 def is_spm_file(path):

@@ -1,5 +1,6 @@
 """Small models, checkpoints and records that several tests need."""
 
+import contextlib
 import io
 import json
 import os
@@ -11,9 +12,11 @@ import reference
 from absl import flags
 from conftest import ROOT
 
+import files
 import modeling
 import modeling_google
 import records
+from errors import UserError
 
 import tensorflow.compat.v1 as tf
 
@@ -134,6 +137,40 @@ def run_main(script, *arguments):
         flags.FLAGS.unparse_flags()
         for name in set(flags.FLAGS) - known:
             delattr(flags.FLAGS, name)
+
+
+def run_here(script, *arguments):
+    """Runs a script in this process; returns (exit status, stdout, stderr) like run_script.
+
+    Another process for every run would take most of a test's time; the first run of a test file
+    should still be run_script's, which starts the script as users do.
+
+    Args:
+        script: a module of the project with define_flags and main.
+        arguments: its command line, "--name=value".
+    """
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            run_main(script, *arguments)
+        except UserError as error:
+            status = 1
+            err.write("ERROR: %s\n" % error)
+    return status, out.getvalue(), err.getvalue()
+
+
+def write_vocabulary(folder, texts, size=60):
+    """Writes a vocabulary of the texts' characters, with as many entries as helpers.TINY has rows.
+
+    Returns:
+        its path.
+    """
+    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + sorted(set("".join(texts)))
+    assert len(entries) <= size
+    entries += ["[unused%d]" % number for number in range(size - len(entries))]
+    path = os.path.join(str(folder), "vocab.txt")
+    files.write_text(path, "".join(entry + "\n" for entry in entries))
+    return path
 
 
 def assert_user_error(result, *fragments):

@@ -9,13 +9,12 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers import TINY, assert_user_error, read, run_script, write_config
-from small_runs import run_here, write_vocabulary
+from helpers import (TINY, assert_user_error, read, run_here, run_script, write_config,
+                     write_vocabulary)
 
 import curves
 import files
 import finetuning
-import modeling
 import run_classifier
 import tasks
 import tokenization
@@ -337,14 +336,12 @@ def test_the_number_of_steps(changes, steps, warmup):
 
 def test_a_vocabulary_must_fit_the_model(tmp_path, capsys):
     tokenizer = tokenization.FullTokenizer(write_vocabulary(tmp_path, ["天"]))
-    finetuning.check_vocabulary(tokenizer, modeling.BertConfig.from_dict(TINY))
+    tokenization.require_fits(tokenizer, 60)
     assert capsys.readouterr().err == ""
-    finetuning.check_vocabulary(tokenizer, modeling.BertConfig.from_dict(
-        dict(TINY, vocab_size=61)))
+    tokenization.require_fits(tokenizer, 61)
     assert "WARNING: %s/vocab.txt has 60 entries" % tmp_path in capsys.readouterr().err
     with pytest.raises(UserError, match="has 60 entries, the configuration's vocab_size is 59"):
-        finetuning.check_vocabulary(tokenizer, modeling.BertConfig.from_dict(
-            dict(TINY, vocab_size=59)))
+        tokenization.require_fits(tokenizer, 59)
 
 
 @pytest.mark.parametrize("content", ["[]", "{"])

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import reference
 from absl import flags
-from helpers import (TINY, assert_user_error, read, read_checkpoint, run_script, write_checkpoint,
-                     write_config)
-from small_runs import run_here, write_vocabulary
+from helpers import (TINY, assert_user_error, read, read_checkpoint, run_here, run_script,
+                     write_checkpoint, write_config, write_vocabulary)
 
 import classifier
 import curves

@@ -9,9 +9,8 @@ import sys
 import numpy as np
 import pytest
 import reference
-from helpers import (TINY, TINY_GOOGLE, assert_user_error, read, run_script, write_checkpoint,
-                     write_config, write_google_config)
-from small_runs import run_here, write_vocabulary
+from helpers import (TINY, TINY_GOOGLE, assert_user_error, read, run_here, run_script,
+                     write_checkpoint, write_config, write_google_config, write_vocabulary)
 
 import classifier
 import curves

@@ -10,8 +10,8 @@ import pytest
 import reference
 from absl import flags
 from helpers import (TINY, assert_user_error, pretraining_rows, pretraining_weights, read,
-                     read_checkpoint, run_script, write_checkpoint, write_config, write_records)
-from small_runs import run_here
+                     read_checkpoint, run_here, run_script, write_checkpoint, write_config,
+                     write_records)
 
 import curves
 import run_pretraining

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import reference
 from helpers import (TINY_GOOGLE, assert_user_error, google_pretraining_weights, pretraining_rows,
-                     pretraining_weights, read, read_checkpoint, run_script, write_checkpoint,
-                     write_config, write_google_config, write_records)
-from small_runs import run_here, write_vocabulary
+                     pretraining_weights, read, read_checkpoint, run_here, run_script,
+                     write_checkpoint, write_config, write_google_config, write_records,
+                     write_vocabulary)
 
 import checkpoints
 import curves
@@ -338,7 +338,8 @@ def test_the_other_layout_is_refused_with_the_name_of_its_script(folder, tmp_pat
 def test_a_folder_with_a_run_of_the_other_layout_is_refused(folder, tmp_path):
     write_config(tmp_path, "albert_config.json", num_hidden_layers=1)
     write_checkpoint(tmp_path / "model.ckpt-5", pretraining_weights())
-    assert_user_error(pretrain(folder, "--output_dir=%s" % tmp_path), "model.ckpt-5")
+    assert_user_error(pretrain(folder, "--output_dir=%s" % tmp_path),
+                      "holds another model, model.ckpt-5", "for run_pretraining.py and")
 
 
 def test_bad_flags(folder, tmp_path):
