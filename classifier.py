@@ -12,6 +12,7 @@ import features
 import files
 import metrics
 import modeling
+import numpy as np
 import optimization
 import plots
 import records
@@ -41,18 +42,22 @@ classes: number of labels; use_pooled_output: classify the pooled first token, e
 # The model
 # ---------------------------------------------------------------------------------------------
 
-def pooled_vector(model, input_mask, use_pooled_output=True):
-    """Returns the vector to classify: the pooled first token, or the mean over real tokens.
+def logits_of(config, model_class, head, is_training, input_ids, input_mask, segment_ids,
+              use_one_hot_embeddings=False):
+    """Builds encoder and head.
 
     Args:
-        model: modeling.Encoder; input_mask: [B, S], 0 for padding, which the mean leaves out.
+        head: Head; input_ids, input_mask, segment_ids: int tensors [B, S].
 
     Returns:
-        [B, H].
+        [B, C].
     """
-    if use_pooled_output:
-        return model.get_pooled_output()
-    return modeling.mean_over_tokens(model.get_sequence_output(), input_mask)
+    model = model_class(
+        config, is_training, input_ids, input_mask, segment_ids, use_one_hot_embeddings, "bert",
+        output_positions=modeling.first_position(input_ids) if head.use_pooled_output else None)
+    vector = (model.get_pooled_output() if head.use_pooled_output
+              else modeling.mean_over_tokens(model.get_sequence_output(), input_mask))
+    return class_logits(config, vector, head.classes, is_training)
 
 
 def class_logits(config, pooled, classes, is_training):
@@ -109,14 +114,13 @@ def model_fn_builder(config, model_class, head, recipe=None, model_fit=None, use
     def model_fn(features, labels, mode, params):
         del labels, params
         training = mode == tf.estimator.ModeKeys.TRAIN
-        model = model_class(config, training, features["input_ids"], features["input_mask"],
-                            features["segment_ids"], use_one_hot_embeddings=use_tpu)
-        pooled = pooled_vector(model, features["input_mask"], head.use_pooled_output)
-        logits = class_logits(config, pooled, head.classes, training)
+        logits = logits_of(config, model_class, head, training, features["input_ids"],
+                           features["input_mask"], features["segment_ids"], use_tpu)
         scaffold = estimators.scaffold_fn(model_fit, use_tpu, with_global_step=not training)
         if mode == tf.estimator.ModeKeys.PREDICT:
             return tf.estimator.tpu.TPUEstimatorSpec(
-                mode, predictions={"probabilities": tf.nn.softmax(logits)}, scaffold_fn=scaffold)
+                mode, scaffold_fn=scaffold, predictions={
+                    "probabilities": tf.nn.softmax(logits), "row": features["row"]})
 
         label_ids = features["label_ids"]
         weights = tf.cast(features["is_real_example"], tf.float32)
@@ -170,10 +174,10 @@ class Classifier(object):
     def _path(self, name):
         return os.path.join(self._run.output_dir, name)
 
-    def _input_fn(self, split, is_training, batch_size):
+    def _input_fn(self, split, is_training, batch_size, first_step=0):
         return features.input_fn_builder(
             split, self._length, is_training, self._run.random_seed,
-            fixed_shapes=self._run.use_tpu, whole_batch=batch_size)
+            fixed_shapes=self._run.use_tpu, whole_batch=batch_size, first_step=first_step)
 
     def _naming_a_damaged_cache(self, split):
         return records.naming_the_damaged([split.path], records.CLASSIFICATION,
@@ -186,9 +190,10 @@ class Classifier(object):
     def train(self, split, batch_size, recipe):
         """Trains up to `recipe.num_train_steps` in all; goes on from the folder's last step."""
         latest = checkpoints.latest_in(self._run.output_dir)
-        if latest and checkpoints.step_in_name(latest) >= recipe.num_train_steps:
+        done = max(checkpoints.step_in_name(latest), 0) if latest else 0
+        if done >= recipe.num_train_steps:
             say("Already trained to step %d of %d: nothing to train"
-                % (checkpoints.step_in_name(latest), recipe.num_train_steps))
+                % (done, recipe.num_train_steps))
             return
         if batch_size > len(split.examples):
             say("WARNING: --train_batch_size=%d is more than the %d training examples: every batch "
@@ -202,7 +207,7 @@ class Classifier(object):
             "train", recipe.num_train_steps, () if self._run.use_tpu else CURVES,
             self._run.output_dir, batch_size)
         with self._naming_a_damaged_cache(split):
-            estimator.train(self._input_fn(split, True, batch_size),
+            estimator.train(self._input_fn(split, True, batch_size, first_step=done),
                             max_steps=recipe.num_train_steps, hooks=[hook])
 
     def evaluate(self, split, batch_size, prefixes):
@@ -293,12 +298,14 @@ class Classifier(object):
             self._model_fn(model_fit), self._run, self._path("eval"), train_batch_size=batch_size,
             predict_batch_size=batch_size)
         progress = Progress("predict", len(split.examples), "example")
-        probabilities = []
+        probabilities = np.zeros([len(split.examples), self._head.classes], np.float32)
+        done = 0
         with self._naming_a_damaged_cache(split):
-            for row in estimator.predict(self._input_fn(split, False, batch_size)):
-                if len(probabilities) < len(split.examples):
-                    probabilities.append(row["probabilities"])
-                    progress.update(len(probabilities))
+            for prediction in estimator.predict(self._input_fn(split, False, batch_size)):
+                if prediction["row"] < len(probabilities):  # beyond them: what fills a TPU's batch
+                    probabilities[prediction["row"]] = prediction["probabilities"]
+                    done += 1
+                    progress.update(done)
         lines = ["\t".join("%.9g" % value for value in row) + "\n" for row in probabilities]
         files.write_text(self._path("test_results.tsv"), "".join(lines))
         predicted = [self._task.labels[int(row.argmax())] for row in probabilities]

@@ -1,11 +1,13 @@
-"""Features of a classifier: from texts to ids of one length, kept in record files, to batches."""
+"""Features of a classifier: from texts to ids, kept in record files, to batches."""
 
 import collections
 import hashlib
 import json
 import os
 
+import batching
 import files
+import numpy as np
 import records
 import runtime
 from console import Progress
@@ -131,41 +133,95 @@ def _content_key(task, examples, settings):
     return digest.hexdigest()[:16]
 
 
-def input_fn_builder(split, max_seq_length, is_training, random_seed=None, fixed_shapes=False,
-                     whole_batch=None):
+def input_fn_builder(split, max_seq_length, is_training, random_seed=0, fixed_shapes=False,
+                     whole_batch=None, first_step=0):
     """Returns the input_fn over a split.
 
-    Batches are padded to their longest example, which changes no result; with `fixed_shapes`
-    (TPU) to `max_seq_length`, and a last incomplete batch is filled with rows that do not count.
+    A batch holds examples of like length and is padded to its longest, which changes no result.
+    Its fields are records.CLASSIFICATION's, and `row`: the examples' places in the split, since
+    they do not come in its order.
 
     Args:
+        fixed_shapes: pad to `max_seq_length` (TPU); a last incomplete batch is filled with rows
+            that do not count, their `row` is beyond the split.
         whole_batch: with fixed_shapes, the batch size over all cores; params["batch_size"] is
             that of one core.
+        first_step: step at which training goes on.
     """
-    length = max_seq_length if fixed_shapes else None
-    count = len(split.examples)
-
     def input_fn(params):
         batch_size = params["batch_size"]
-        dataset = tf.data.TFRecordDataset(split.path)
-        if is_training:
-            dataset = dataset.shuffle(min(count, SHUFFLE_BUFFER), seed=random_seed).repeat()
-        elif fixed_shapes:
-            dataset = dataset.concatenate(_filling(-count % (whole_batch or batch_size)))
-        dataset = dataset.map(_decode, num_parallel_calls=tf.data.experimental.AUTOTUNE)
-        shapes = {field.name: [length] if field.length == "sequence" else []
-                  for field in records.CLASSIFICATION}
-        dataset = dataset.padded_batch(batch_size, shapes,
-                                       drop_remainder=is_training or fixed_shapes)
+        if fixed_shapes:
+            dataset = _batches_of_one_shape(
+                split, max_seq_length, batch_size, random_seed if is_training else None,
+                whole_batch or batch_size)
+        else:
+            examples = records.load(split.path, records.CLASSIFICATION)
+            dataset = (_training_batches(examples, batch_size, random_seed, first_step)
+                       if is_training else _all_batches(examples, batch_size))
         return runtime.without_auto_shard(dataset.prefetch(2))
 
     return input_fn
 
 
-def _decode(record):
+FIELDS = ("input_ids", "input_mask", "segment_ids", "label_ids", "is_real_example", "row")
+
+
+def _training_batches(examples, batch_size, seed, first_step):
+    order = batching.TrainingOrder(_lengths(examples), batch_size, seed)
+    steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
+    return steps.map(lambda step: _as_tensors(
+        lambda number: _batch(examples, order.batch(int(number))), step, batch_size))
+
+
+def _all_batches(examples, batch_size):
+    """Each example once; the longest first, so that memory that does not suffice is seen soon."""
+    groups = batching.group_by_length(_lengths(examples), batch_size)[::-1]
+    numbers = tf.data.Dataset.range(len(groups))
+    return numbers.map(lambda number: _as_tensors(
+        lambda number: _batch(examples, groups[number]), number, None))
+
+
+def _lengths(examples):
+    return [len(ids) for ids in examples["input_ids"]]
+
+
+def _batch(examples, rows):
+    """Returns the arrays of FIELDS for some rows of what records.load gives."""
+    inputs = batching.padded([examples["input_ids"][row] for row in rows],
+                             [examples["segment_ids"][row] for row in rows])
+    single = [np.concatenate([examples[name][row] for row in rows]).astype(np.int32)
+              for name in ("label_ids", "is_real_example")]
+    return list(inputs) + single + [np.array(rows, np.int32)]
+
+
+def _as_tensors(function, number, batch_size):
+    """Calls `function` with a number while the graph runs; returns its arrays by FIELDS."""
+    tensors = tf.numpy_function(function, [number], [tf.int32] * len(FIELDS))
+    for name, tensor in zip(FIELDS, tensors):
+        of_tokens = name in batching.Inputs._fields
+        tensor.set_shape([batch_size, None] if of_tokens else [batch_size])
+    return dict(zip(FIELDS, tensors))
+
+
+def _batches_of_one_shape(split, length, batch_size, seed, whole_batch):
+    """Batches padded to `length`; shuffled for ever where a seed is given."""
+    count = len(split.examples)
+    dataset = tf.data.TFRecordDataset(split.path)
+    if seed is None:
+        dataset = dataset.concatenate(_filling(-count % whole_batch))
+    dataset = dataset.apply(tf.data.experimental.enumerate_dataset())
+    if seed is not None:
+        dataset = dataset.shuffle(min(count, SHUFFLE_BUFFER), seed=seed).repeat()
+    dataset = dataset.map(_decode, num_parallel_calls=tf.data.experimental.AUTOTUNE)
+    shapes = {name: [length] if name in batching.Inputs._fields else [] for name in FIELDS}
+    return dataset.padded_batch(batch_size, shapes, drop_remainder=True)
+
+
+def _decode(row, record):
     features = records.decode(records.CLASSIFICATION, record, {"sequence": None})
-    return {name: value if value.shape.as_list() == [None] else tf.reshape(value, [])
-            for name, value in features.items()}
+    features = {name: value if value.shape.as_list() == [None] else tf.reshape(value, [])
+                for name, value in features.items()}
+    return dict(features, row=tf.cast(row, tf.int32))
 
 
 def _filling(count):

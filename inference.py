@@ -12,6 +12,7 @@ import contextlib
 import os
 import threading
 
+import batching
 import checkpoints
 import classifier
 import features
@@ -198,13 +199,14 @@ def build(model):
     """
     inputs = [tf.placeholder(tf.int32, [None, None], name=name)
               for name in ("input_ids", "input_mask", "segment_ids")]
-    encoder = model.layout.model_class(model.config, False, *inputs)
+    encoder = model.layout.model_class(model.config, False, *inputs, scope="bert")
     probabilities = None
     if model.head:
-        pooled = classifier.pooled_vector(encoder, inputs[1], model.head.use_pooled_output)
-        probabilities = tf.nn.softmax(
-            classifier.class_logits(model.config, pooled, model.head.classes, False),
-            name="probabilities")
+        # The classifier's own encoder shares the weights and leaves out what it does not need.
+        with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
+            probabilities = tf.nn.softmax(
+                classifier.logits_of(model.config, model.layout.model_class, model.head, False,
+                                     *inputs), name="probabilities")
     shapes = {variable.op.name: tuple(variable.shape.as_list())
               for variable in tf.trainable_variables()}
     checkpoints.load(checkpoints.fit_with_heads(model.checkpoint, shapes))
@@ -367,11 +369,12 @@ class Predictor(object):
         """Fills `values` [len(examples), width]; batches are of texts of like length."""
         rows = [features.featurise(example, None, self.model.tokenizer, self._length,
                                    self.model.truncate) for example in examples]
-        groups = group_by_length([len(row["input_ids"]) for row in rows], self._batch_size,
-                                 self._most_tokens)
+        ids, segments = [[row[name] for row in rows] for name in ("input_ids", "segment_ids")]
+        groups = batching.group_by_length([len(row) for row in ids], self._batch_size,
+                                          self._most_tokens)
 
         def run(group):
-            feeds = padded([rows[index] for index in group])
+            feeds = batching.padded([ids[row] for row in group], [segments[row] for row in group])
             results = self._session.run(outputs, dict(zip(self._outputs.inputs, feeds)))
             values[group] = np.concatenate(results, axis=1)
 
@@ -428,37 +431,3 @@ def to_examples(texts):
         examples.append(tasks.Example(number, parts[0], parts[1] if len(parts) == 2 else None,
                                       None))
     return examples
-
-
-def group_by_length(lengths, batch_size, most_tokens=None):
-    """Parts texts into batches of like length.
-
-    Args:
-        lengths: tokens of each text.
-        batch_size: texts of a batch, at most.
-        most_tokens: tokens of a batch with its padding, at most (but at least one text).
-
-    Returns:
-        list of lists of indexes into `lengths`, from the short to the long.
-
-    group_by_length([9, 2, 3], 2) == [[1, 2], [0]]
-    """
-    groups = []
-    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
-        size = len(groups[-1]) + 1 if groups else 0
-        if groups and size <= batch_size and (
-                most_tokens is None or size * lengths[index] <= most_tokens):
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-    return groups
-
-
-def padded(rows):
-    """Turns features of several lengths into int32 arrays [B, S]: ids, mask, segments."""
-    length = max(len(row["input_ids"]) for row in rows)
-    arrays = np.zeros([3, len(rows), length], np.int32)
-    for number, row in enumerate(rows):
-        for array, name in zip(arrays, ("input_ids", "input_mask", "segment_ids")):
-            array[number, :len(row[name])] = row[name]
-    return arrays

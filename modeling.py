@@ -195,9 +195,26 @@ class BertConfig(Config):
 # Layers that both layouts share
 # ---------------------------------------------------------------------------------------------
 
+# tanh form: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), which is x sigmoid(x (A + B x^2)).
+GELU_A = 2.0 * math.sqrt(2.0 / math.pi)
+GELU_B = 0.044715 * GELU_A
+
+
+@tf.custom_gradient
 def gelu(x):
-    """Gaussian error linear unit in its tanh form (arXiv 1606.08415, section 2)."""
-    return 0.5 * x * (1.0 + tf.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+    """Gaussian error linear unit in its tanh form (arXiv 1606.08415, section 2).
+
+    With a gradient of its own: it goes over memory half as often as the one TensorFlow derives,
+    and holds two tensors of x's size for the way back instead of eight.
+    """
+    share = tf.sigmoid(x * (GELU_A + GELU_B * tf.square(x)))
+    result = x * share
+
+    def gradient(upstream):
+        slope = (GELU_A + 3.0 * GELU_B * tf.square(x)) * (1.0 - share)
+        return upstream * (share + result * slope)
+
+    return result, gradient
 
 
 def get_activation(name):
@@ -239,18 +256,56 @@ def layer_norm(x, name="LayerNorm"):
         width = x.shape.as_list()[-1]
         beta = tf.get_variable("beta", [width], initializer=tf.zeros_initializer())
         gamma = tf.get_variable("gamma", [width], initializer=tf.ones_initializer())
-        mean, variance = tf.nn.moments(x, axes=[-1], keep_dims=True)
-        return tf.nn.batch_normalization(x, mean, variance, beta, gamma, LAYER_NORM_EPSILON)
+        return _normalised(x, tf.convert_to_tensor(beta), tf.convert_to_tensor(gamma))
+
+
+@tf.custom_gradient
+def _normalised(x, beta, gamma):
+    """gamma n + beta with n = (x - mean) / deviation, and its gradient in few passes.
+
+    dx = (g - mean(g) - n mean(g n)) / deviation, where g = upstream gamma.
+    """
+    mean, variance = tf.nn.moments(x, axes=[-1], keep_dims=True)
+    scale = tf.rsqrt(variance + LAYER_NORM_EPSILON)
+    normal = (x - mean) * scale
+
+    def gradient(upstream):
+        g = upstream * gamma
+        rows = list(range(x.shape.ndims - 1))
+        upstream_normal = upstream * normal
+        # The mean of g n over the width is a product with gamma, so g n itself is not needed.
+        along = tf.tensordot(upstream_normal, gamma, 1)[..., tf.newaxis]
+        along /= float(gamma.shape.as_list()[0])
+        dx = (g - tf.reduce_mean(g, axis=-1, keepdims=True) - normal * along) * scale
+        return dx, tf.reduce_sum(upstream, axis=rows), tf.reduce_sum(upstream_normal, axis=rows)
+
+    return normal * gamma + beta, gradient
 
 
 def dense(x, units, name, initializer_range=0.02, activation=None):
     """Applies x · kernel + bias. x: [rows, width]; returns [rows, units]."""
-    with tf.variable_scope(name):
-        kernel = tf.get_variable("kernel", [x.shape.as_list()[-1], units],
-                                 initializer=create_initializer(initializer_range))
-        bias = tf.get_variable("bias", [units], initializer=tf.zeros_initializer())
-        result = tf.nn.bias_add(tf.matmul(x, kernel), bias)
-        return activation(result) if activation else result
+    result = dense_side_by_side(x, units, [name], initializer_range)
+    return activation(result) if activation else result
+
+
+def dense_side_by_side(x, units, names, initializer_range=0.02):
+    """Applies several dense layers to one input in one product, their results side by side.
+
+    Args:
+        x: [rows, width]; names: the layers' scopes, each with a kernel [width, units] and a bias.
+
+    Returns:
+        [rows, len(names) * units].
+    """
+    kernels, biases = [], []
+    for name in names:
+        with tf.variable_scope(name):
+            kernels.append(tf.get_variable("kernel", [x.shape.as_list()[-1], units],
+                                           initializer=create_initializer(initializer_range)))
+            biases.append(tf.get_variable("bias", [units], initializer=tf.zeros_initializer()))
+    kernel = kernels[0] if len(names) == 1 else tf.concat(kernels, axis=1)
+    bias = biases[0] if len(names) == 1 else tf.concat(biases, axis=0)
+    return tf.nn.bias_add(tf.matmul(x, kernel), bias)
 
 
 def embedding_lookup(ids, vocab_size, width, name, initializer_range=0.02, use_one_hot=False):
@@ -348,26 +403,32 @@ def layer_of(config):
                  getattr(config, "ln_type", "postln"))
 
 
-def self_attention(x, bias, batch, length, layer):
+def self_attention(x, bias, batch, length, layer, queries=None):
     """Multi-head scaled dot-product attention of a sequence with itself (arXiv 1706.03762, 3.2).
 
     Args:
         x: [B*S, H]; bias: from `attention_bias`, or None.
+        queries: [B*F, H], the positions that attend; None: all of x.
 
     Returns:
-        [B*S, H], after the output projection and dropout.
+        [B*S, H], or [B*F, H], after the output projection and dropout.
     """
     width = x.shape.as_list()[-1]
     heads, size = layer.num_attention_heads, width // layer.num_attention_heads
 
-    def project(name):
-        projected = dense(x, width, name, layer.initializer_range)
-        split = tf.reshape(projected, [batch, length, heads, size])
-        return tf.transpose(split, [0, 2, 1, 3])  # [B, N, S, D]
+    def project(rows, positions, names):
+        projected = dense_side_by_side(rows, width, names, layer.initializer_range)
+        split = tf.reshape(projected, [batch, positions, len(names), heads, size])
+        return tf.unstack(tf.transpose(split, [2, 0, 3, 1, 4]))  # each [B, N, positions, D]
 
     with tf.variable_scope("self"):
-        query, key, value = project("query"), project("key"), project("value")
-        scores = tf.matmul(query, key, transpose_b=True) * (1.0 / math.sqrt(size))  # [B, N, F, T]
+        if queries is None:
+            query, key, value = project(x, length, ["query", "key", "value"])
+        else:
+            query, = project(queries, -1, ["query"])
+            key, value = project(x, length, ["key", "value"])
+        # The query, not the scores, is scaled: it is the smaller of them.
+        scores = tf.matmul(query * (1.0 / math.sqrt(size)), key, transpose_b=True)  # [B, N, F, T]
         weights = tf.nn.softmax(scores if bias is None else scores + bias)
         weights = dropout(weights, layer.attention_probs_dropout_prob)
         context = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])  # [B, F, N, D]
@@ -376,17 +437,30 @@ def self_attention(x, bias, batch, length, layer):
     return dropout(attended, layer.hidden_dropout_prob)
 
 
-def transformer_block(x, bias, batch, length, layer, names):
+def transformer_block(x, bias, batch, length, layer, names, output_positions=None):
     """One block: attention and feed-forward, each with a residual sum and a LayerNorm.
 
-    Post-LN: y = LN(x + f(x)). Pre-LN: y = x + f(LN(x)). x: [B*S, H]; returns [B*S, H].
+    Post-LN: y = LN(x + f(x)). Pre-LN: y = x + f(LN(x)).
+
+    Args:
+        x: [B*S, H].
+        output_positions: int [B, P], the positions to compute; None: all.
+
+    Returns:
+        [B*S, H], or [B*P, H].
     """
     width = x.shape.as_list()[-1]
     pre = layer.ln_type == "preln"
 
+    def chosen(rows):
+        if output_positions is None:
+            return rows
+        return gather_positions(tf.reshape(rows, [batch, length, width]), output_positions)
+
     def attend(y):
         with tf.variable_scope(names.attention):
-            return self_attention(y, bias, batch, length, layer)
+            return self_attention(y, bias, batch, length, layer,
+                                  None if output_positions is None else chosen(y))
 
     def feed_forward(y):
         inner = dense(y, layer.intermediate_size, names.intermediate, layer.initializer_range,
@@ -394,24 +468,59 @@ def transformer_block(x, bias, batch, length, layer, names):
         return dropout(dense(inner, width, names.output, layer.initializer_range),
                        layer.hidden_dropout_prob)
 
-    for transform, norm in ((attend, names.attention_norm), (feed_forward, names.output_norm)):
-        if pre:
-            x = x + transform(layer_norm(x, norm))
-        else:
-            x = layer_norm(x + transform(x), norm)
-    return x
+    if pre:
+        x = chosen(x) + attend(layer_norm(x, names.attention_norm))
+        return x + feed_forward(layer_norm(x, names.output_norm))
+    x = layer_norm(chosen(x) + attend(x), names.attention_norm)
+    return layer_norm(x + feed_forward(x), names.output_norm)
+
+
+def run_blocks(vectors, attention_mask, scopes, layer, names, output_positions=None):
+    """Runs transformer blocks one after another.
+
+    Args:
+        vectors: [B, S, H].
+        attention_mask: [B, T] or [B, F, T], 1 where a position may be attended to; None: all.
+        scopes: the variable scope of each block; blocks of one scope share their parameters.
+        layer: Layer; names: BlockNames.
+        output_positions: int [B, P], the positions that the last block is computed at; None: all.
+
+    Returns:
+        list of the blocks' outputs, [B, S, H] each, the last one [B, P, H].
+    """
+    batch, length, width = get_shape_list(vectors, expected_rank=3)
+    bias = None if attention_mask is None else attention_bias(attention_mask)
+    x = tf.reshape(vectors, [-1, width])
+    outputs = []
+    for number, scope in enumerate(scopes, start=1):
+        positions = output_positions if number == len(scopes) else None
+        if positions is not None and bias is not None:
+            bias = attention_bias(_rows_of_mask(attention_mask, positions))
+        with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
+            x = transformer_block(x, bias, batch, length, layer, names, positions)
+        outputs.append(tf.reshape(x, [batch, length if positions is None else -1, width]))
+    return outputs
+
+
+def _rows_of_mask(attention_mask, positions):
+    """Returns the part of a mask that tells what some positions attend to."""
+    if attention_mask.shape.ndims == 2:
+        return attention_mask
+    batch, _, targets = get_shape_list(attention_mask)
+    return tf.reshape(gather_positions(attention_mask, positions), [batch, -1, targets])
 
 
 def transformer_model(input_tensor, attention_mask=None, hidden_size=768, num_hidden_layers=12,
                       num_attention_heads=12, intermediate_size=3072, intermediate_act_fn=gelu,
                       hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1,
                       initializer_range=0.02, do_return_all_layers=False,
-                      share_parameter_across_layers=True, ln_type="postln"):
+                      share_parameter_across_layers=True, ln_type="postln",
+                      output_positions=None):
     """A stack of transformer blocks that share one set of parameters (ALBERT, section 3.1).
 
     Args:
         input_tensor: [B, S, H].
-        attention_mask: [B, T] or [B, F, T], 1 where a position may be attended to; None: all.
+        attention_mask, output_positions: as for `run_blocks`.
         share_parameter_across_layers: False gives each layer its own (`layer_0`, `layer_1`, ...).
 
     Returns:
@@ -420,20 +529,16 @@ def transformer_model(input_tensor, attention_mask=None, hidden_size=768, num_hi
     Raises:
         ValueError: the width of the input is not `hidden_size`, or not a multiple of the heads.
     """
-    batch, length, width = get_shape_list(input_tensor, expected_rank=3)
+    width = get_shape_list(input_tensor, expected_rank=3)[2]
     if width != hidden_size or hidden_size % num_attention_heads:
         raise ValueError("input width %s, hidden_size %d and %d heads do not go together"
                          % (width, hidden_size, num_attention_heads))
     layer = Layer(num_attention_heads, intermediate_size, intermediate_act_fn, hidden_dropout_prob,
                   attention_probs_dropout_prob, initializer_range, ln_type)
-    bias = None if attention_mask is None else attention_bias(attention_mask)
-    x = tf.reshape(input_tensor, [-1, width])
-    outputs = []
-    for index in range(num_hidden_layers):
-        name = "layer_shared" if share_parameter_across_layers else "layer_%d" % index
-        with tf.variable_scope(name, reuse=tf.AUTO_REUSE):
-            x = transformer_block(x, bias, batch, length, layer, ALBERT_ZH_NAMES)
-        outputs.append(tf.reshape(x, [batch, length, width]))
+    scopes = ["layer_shared" if share_parameter_across_layers else "layer_%d" % index
+              for index in range(num_hidden_layers)]
+    outputs = run_blocks(input_tensor, attention_mask, scopes, layer, ALBERT_ZH_NAMES,
+                         output_positions)
     return outputs if do_return_all_layers else outputs[-1]
 
 
@@ -441,6 +546,11 @@ def pool_first_token(sequence_output, initializer_range):
     """Returns tanh of a dense layer on the first token's vector. [B, S, H] to [B, H]."""
     width = sequence_output.shape.as_list()[-1]
     return dense(sequence_output[:, 0, :], width, "dense", initializer_range, tf.tanh)
+
+
+def first_position(input_ids):
+    """Returns the Encoder's output_positions where only its pooled output is used: zeros [B, 1]."""
+    return tf.zeros_like(input_ids[:, :1])
 
 
 def mean_over_tokens(vectors, input_mask):
@@ -460,7 +570,7 @@ class Encoder(object):
     """
 
     def __init__(self, config, is_training, input_ids, input_mask=None, token_type_ids=None,
-                 use_one_hot_embeddings=False, scope=None):
+                 use_one_hot_embeddings=False, scope=None, output_positions=None):
         """Builds the graph.
 
         Args:
@@ -471,6 +581,9 @@ class Encoder(object):
             token_type_ids: int tensor [B, S], segment 0 or 1; None: all 0.
             use_one_hot_embeddings: one-hot products in place of gathers (TPU).
             scope: variable scope, "bert" unless given.
+            output_positions: int tensor [B, P], the positions that the last layer is computed at,
+                position 0 first where the pooled output is used; None: all. It saves most of that
+                layer where few are needed, and changes no number. See `first_position`.
 
         Raises:
             UserError: the (static) sequence length is beyond the position table.
@@ -486,7 +599,7 @@ class Encoder(object):
                 self._embedding_output = self._embed(config, input_ids, token_type_ids,
                                                      use_one_hot_embeddings)
             with tf.variable_scope("encoder"):
-                self._all_layers = self._encode(config, input_mask)
+                self._all_layers = self._encode(config, input_mask, output_positions)
             with tf.variable_scope("pooler"):
                 self._pooled_output = pool_first_token(self._all_layers[-1],
                                                        config.initializer_range)
@@ -495,7 +608,7 @@ class Encoder(object):
         """Sets _table and _table_2; returns the embedding after LayerNorm."""
         raise NotImplementedError
 
-    def _encode(self, config, input_mask):
+    def _encode(self, config, input_mask, output_positions):
         """Returns the outputs of all layers."""
         raise NotImplementedError
 
@@ -504,11 +617,11 @@ class Encoder(object):
         return self._pooled_output
 
     def get_sequence_output(self):
-        """[B, S, H]: the last layer's output."""
+        """[B, S, H]: the last layer's output; [B, P, H] where it is computed at P positions."""
         return self._all_layers[-1]
 
     def get_all_encoder_layers(self):
-        """List of [B, S, H], one a layer, the first layer first."""
+        """List of [B, S, H], one a layer, the first layer first; the last as sequence output."""
         return self._all_layers
 
     def get_embedding_output(self):
@@ -542,13 +655,14 @@ class BertModel(Encoder):
             config.initializer_range, "word_embeddings", use_one_hot)
         return add_types_and_positions(vectors, token_type_ids, config)
 
-    def _encode(self, config, input_mask):
+    def _encode(self, config, input_mask, output_positions):
         layer = layer_of(config)
         return transformer_model(
             self._embedding_output, input_mask, config.hidden_size, config.num_hidden_layers,
             layer.num_attention_heads, layer.intermediate_size, layer.activation,
             layer.hidden_dropout_prob, layer.attention_probs_dropout_prob,
-            layer.initializer_range, do_return_all_layers=True, ln_type=layer.ln_type)
+            layer.initializer_range, do_return_all_layers=True, ln_type=layer.ln_type,
+            output_positions=output_positions)
 
 
 def _without_dropout(config):

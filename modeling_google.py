@@ -61,20 +61,17 @@ class AlbertModel(modeling.Encoder):
         self._table_2 = None
         return modeling.add_types_and_positions(self._word_vectors, token_type_ids, config)
 
-    def _encode(self, config, input_mask):
+    def _encode(self, config, input_mask, output_positions):
         batch, length, width = modeling.get_shape_list(self._embedding_output, expected_rank=3)
-        layer, bias = modeling.layer_of(config), modeling.attention_bias(input_mask)
-        x = modeling.dense(tf.reshape(self._embedding_output, [-1, width]), config.hidden_size,
-                           "embedding_hidden_mapping_in", config.initializer_range)
-        outputs = []
-        for index in range(config.num_hidden_layers):
-            group = group_of(index, config.num_hidden_layers, config.num_hidden_groups)
-            for inner in range(config.inner_group_num):
-                with tf.variable_scope("transformer/group_%d/inner_group_%d" % (group, inner),
-                                       reuse=tf.AUTO_REUSE):
-                    x = modeling.transformer_block(x, bias, batch, length, layer, NAMES)
-            outputs.append(tf.reshape(x, [batch, length, config.hidden_size]))
-        return outputs
+        wide = modeling.dense(tf.reshape(self._embedding_output, [-1, width]), config.hidden_size,
+                              "embedding_hidden_mapping_in", config.initializer_range)
+        scopes = ["transformer/group_%d/inner_group_%d" % (
+            group_of(index, config.num_hidden_layers, config.num_hidden_groups), inner)
+            for index in range(config.num_hidden_layers) for inner in range(config.inner_group_num)]
+        outputs = modeling.run_blocks(
+            tf.reshape(wide, [batch, length, config.hidden_size]), input_mask, scopes,
+            modeling.layer_of(config), NAMES, output_positions)
+        return outputs[config.inner_group_num - 1::config.inner_group_num]
 
     def get_word_embedding_output(self):
         """[B, S, E]: the word vectors alone, before positions, segments and LayerNorm."""

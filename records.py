@@ -7,6 +7,7 @@ import collections
 import contextlib
 
 import files
+import numpy as np
 import runtime  # noqa: F401 - before TensorFlow
 from errors import UserError
 
@@ -110,6 +111,21 @@ def read(path):
                         % (path, count, error.message.split("\n")[0])) from error
 
 
+def load(path, schema):
+    """Reads a whole file into memory; UserError when it is damaged.
+
+    Returns:
+        {field name: list of arrays, one a record}, int32 or float32.
+    """
+    columns = {field.name: [] for field in schema}
+    for number, serialized in enumerate(read(path), start=1):
+        features = _parse("%s record %d" % (path, number), serialized, schema)
+        for field in schema:
+            columns[field.name].append(np.array(
+                _numbers(features, field), np.int32 if field.dtype == "int64" else np.float32))
+    return columns
+
+
 def count(paths):
     """Returns the number of records in several files."""
     return sum(1 for path in paths for _ in read(path))
@@ -136,19 +152,9 @@ def check(path, schema, sizes, limits=None, all_records=False):
 
 
 def _check_record(place, serialized, schema, sizes, limits):
-    example = tf.train.Example()
-    try:
-        example.ParseFromString(serialized)
-    except Exception as error:  # noqa: BLE001 - protobuf's DecodeError moved between releases
-        raise UserError("%s is no tf.train.Example: %s" % (place, error)) from error
-    features = example.features.feature
+    features = _parse(place, serialized, schema)
     for field in schema:
-        if field.name not in features:
-            raise UserError("%s lacks the key %s; it holds: %s"
-                            % (place, field.name, ", ".join(sorted(features)) or "nothing"))
-        feature = features[field.name]
-        numbers = (feature.int64_list.value if field.dtype == "int64"
-                   else feature.float_list.value)
+        numbers = _numbers(features, field)
         expected = _length(field, sizes)
         if expected is not None and len(numbers) != expected:
             raise UserError("%s: %s holds %d numbers where %d are expected; %s" % (
@@ -159,6 +165,26 @@ def _check_record(place, serialized, schema, sizes, limits):
                 "%s: %s holds %d, but values lie from 0 to %d with this configuration; use the "
                 "configuration and vocabulary that the records were made for"
                 % (place, field.name, max(numbers, key=abs), limit - 1))
+
+
+def _parse(place, serialized, schema):
+    """Returns the features of a serialised record, which hold all keys of the schema."""
+    example = tf.train.Example()
+    try:
+        example.ParseFromString(serialized)
+    except Exception as error:  # noqa: BLE001 - protobuf's DecodeError moved between releases
+        raise UserError("%s is no tf.train.Example: %s" % (place, error)) from error
+    features = example.features.feature
+    for field in schema:
+        if field.name not in features:
+            raise UserError("%s lacks the key %s; it holds: %s"
+                            % (place, field.name, ", ".join(sorted(features)) or "nothing"))
+    return features
+
+
+def _numbers(features, field):
+    feature = features[field.name]
+    return feature.int64_list.value if field.dtype == "int64" else feature.float_list.value
 
 
 @contextlib.contextmanager

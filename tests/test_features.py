@@ -123,8 +123,9 @@ def test_a_record_file_holds_the_features_in_order(tokenizer, tmp_path):
     split = make(tokenizer, tmp_path, examples)
     assert split.examples == examples and split.key in split.path
     found = batches(features.input_fn_builder(split, 24, False), 1)
-    for batch, example in zip(found, examples):
-        expected = features.featurise(example, LABELS, tokenizer, 24)
+    assert sorted(int(batch["row"]) for batch in found) == list(range(len(examples)))
+    for batch in found:
+        expected = features.featurise(examples[int(batch.pop("row"))], LABELS, tokenizer, 24)
         assert {name: np.ravel(value).tolist() for name, value in batch.items()} == expected
     assert len(found) == 3
 
@@ -209,11 +210,14 @@ def batches(input_fn, batch_size, limit=100):
         return found
 
 
-def test_batches_are_padded_to_their_longest_example(tmp_path):
+def test_batches_hold_like_lengths_and_are_padded_to_their_longest(tmp_path):
     found = batches(features.input_fn_builder(make_split(tmp_path, 5), 16, False), 2)
-    assert [batch["input_ids"].shape for batch in found] == [(2, 2), (2, 4), (1, 5)]
-    np.testing.assert_array_equal(found[0]["input_ids"], [[1, 0], [2, 2]])
-    np.testing.assert_array_equal(found[0]["input_mask"], [[1, 0], [1, 1]])
+    assert [batch["input_ids"].shape for batch in found] == [(1, 5), (2, 4), (2, 2)]
+    np.testing.assert_array_equal(found[2]["input_ids"], [[1, 0], [2, 2]])
+    np.testing.assert_array_equal(found[2]["input_mask"], [[1, 0], [1, 1]])
+    assert [batch["row"].tolist() for batch in found] == [[4], [2, 3], [0, 1]]
+    assert [batch["label_ids"].tolist() for batch in found] == [[0], [0, 1], [0, 1]]
+    assert all(batch["is_real_example"].all() for batch in found)
 
 
 def test_fixed_shapes_fill_the_last_batch_with_rows_that_do_not_count(tmp_path):
@@ -221,19 +225,24 @@ def test_fixed_shapes_fill_the_last_batch_with_rows_that_do_not_count(tmp_path):
                                               fixed_shapes=True), 4)
     assert [batch["input_ids"].shape for batch in found] == [(4, 16), (4, 16)]
     np.testing.assert_array_equal(found[1]["is_real_example"], [1, 0, 0, 0])
+    assert [batch["row"].tolist() for batch in found] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     # Eight TPU cores with 2 rows each: as many rows as whole batches of 16 need.
     found = batches(features.input_fn_builder(make_split(tmp_path, 5), 16, False,
                                               fixed_shapes=True, whole_batch=16), 2)
     assert len(found) == 8
 
 
-def test_training_order_follows_from_the_seed(tmp_path):
+@pytest.mark.parametrize("fixed_shapes", [False, True])
+def test_training_order_follows_from_the_seed(tmp_path, fixed_shapes):
     split = make_split(tmp_path, 9)
 
-    def order(seed):
+    def order(seed, first_step=0):
         return [int(i) for batch in batches(features.input_fn_builder(
-            split, 16, True, seed), 3, limit=6) for i in batch["input_ids"][:, 0]]
+            split, 16, True, seed, fixed_shapes, first_step=first_step), 3, limit=6)
+            for i in batch["input_ids"][:, 0]]
 
     assert order(1) == order(1) != order(2)
     assert sorted(order(1)[:9]) == list(range(1, 10))  # each epoch sees every example once
     assert order(1)[:9] != order(1)[9:]
+    if not fixed_shapes:
+        assert order(1)[6:] == order(1, first_step=2)[:12]

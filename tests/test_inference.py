@@ -239,33 +239,6 @@ def test_numbers_out_of_range_are_refused(predictor, settings, message):
 
 
 # ---------------------------------------------------------------------------------------------
-# Batches
-# ---------------------------------------------------------------------------------------------
-
-def test_batches_are_of_like_length_and_hold_each_text_once():
-    lengths = list(np.random.RandomState(1).randint(1, 100, size=300))
-    for batch_size, most_tokens in ((7, None), (64, 500), (1, 10), (1000, 50)):
-        groups = inference.group_by_length(lengths, batch_size, most_tokens)
-        assert sorted(index for group in groups for index in group) == list(range(300))
-        assert all(len(group) <= batch_size for group in groups)
-        flat = [lengths[index] for group in groups for index in group]
-        assert flat == sorted(lengths)
-        if most_tokens:
-            assert all(len(group) == 1 or len(group) * max(lengths[i] for i in group) <= most_tokens
-                       for group in groups)
-    assert inference.group_by_length([], 4) == []
-
-
-def test_padding_is_masked():
-    ids, mask, segments = inference.padded([
-        {"input_ids": [2, 7, 3], "input_mask": [1] * 3, "segment_ids": [0, 0, 1]},
-        {"input_ids": [2], "input_mask": [1], "segment_ids": [0]}])
-    assert ids.tolist() == [[2, 7, 3], [2, 0, 0]]
-    assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert segments.tolist() == [[0, 0, 1], [0, 0, 0]]
-
-
-# ---------------------------------------------------------------------------------------------
 # What is found
 # ---------------------------------------------------------------------------------------------
 

@@ -1,0 +1,151 @@
+"""What saves work changes no number: hand-written gradients, joined products, fewer positions."""
+
+import numpy as np
+import pytest
+
+import modeling
+import modeling_google
+import reference
+from helpers import TINY, TINY_GOOGLE
+
+import tensorflow.compat.v1 as tf
+
+
+def run(build, *values):
+    """Returns what `build` makes of placeholders, which hold `values`."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        inputs = [tf.placeholder(tf.as_dtype(value.dtype), [None] * value.ndim)
+                  if value.dtype != np.float32 else tf.placeholder(tf.float32, value.shape)
+                  for value in values]
+        wanted = build(*inputs)
+        for variable in tf.trainable_variables():
+            variable.load(reference.initial_value(variable.op.name, variable.shape.as_list()),
+                          session)
+        return session.run(wanted, dict(zip(inputs, values)))
+
+
+def random(*shape):
+    return np.random.RandomState(3).normal(size=shape).astype(np.float32)
+
+
+# ---------------------------------------------------------------------------------------------
+# Layers
+# ---------------------------------------------------------------------------------------------
+
+def test_gelu_and_its_gradient_equal_numpy():
+    x = np.concatenate([np.linspace(-12, 12, 2001), [-1e4, 1e4, 0.0]]).astype(np.float32)
+    weight = np.linspace(0.5, 2, len(x)).astype(np.float32)
+
+    def build(value):
+        result = modeling.gelu(value)
+        return result, tf.gradients(tf.reduce_sum(result * weight), value)[0]
+
+    found, slope = run(build, x)
+    wide = x.astype(np.float64)
+    np.testing.assert_allclose(found, reference.gelu(wide), atol=1e-6, rtol=1e-6)
+    step = 1e-5
+    expected = (reference.gelu(wide + step) - reference.gelu(wide - step)) / (2 * step)
+    np.testing.assert_allclose(slope, expected * weight, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(5, 24), (2, 3, 24)])
+def test_layer_norm_has_the_gradients_that_tensorflow_derives(shape):
+    upstream = random(*shape)[..., ::-1].copy()
+
+    def plain(x):
+        beta, gamma = tf.get_variable("beta", [24]), tf.get_variable("gamma", [24])
+        mean, variance = tf.nn.moments(x, axes=[-1], keep_dims=True)
+        return tf.nn.batch_normalization(x, mean, variance, beta, gamma, 1e-12)
+
+    def with_gradients(layer):
+        def build(x):
+            with tf.variable_scope("scope"):
+                result = layer(x)
+            variables = sorted(tf.trainable_variables(), key=lambda one: one.op.name)
+            variables = [one for one in variables if one.op.name.endswith(("beta", "gamma"))]
+            return [result] + tf.gradients(tf.reduce_sum(result * upstream), [x] + variables)
+        return build
+
+    ours = run(with_gradients(lambda x: modeling.layer_norm(x, "LayerNorm")), random(*shape))
+    with_names = run(with_gradients(lambda x: _in_scope("LayerNorm", plain, x)), random(*shape))
+    assert len(ours) == 4
+    for found, expected in zip(ours, with_names):
+        np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def _in_scope(name, function, x):
+    with tf.variable_scope(name):
+        return function(x)
+
+
+def test_joined_products_equal_single_ones():
+    def build(x):
+        with tf.variable_scope("scope", reuse=tf.AUTO_REUSE):
+            joined = modeling.dense_side_by_side(x, 8, ["a", "b", "c"])
+            single = tf.concat([modeling.dense(x, 8, name) for name in "abc"], axis=1)
+        variables = tf.trainable_variables()
+        assert len(variables) == 6
+        return [[out] + tf.gradients(tf.reduce_sum(tf.square(out)), [x] + variables)
+                for out in (joined, single)]
+
+    joined, single = run(build, random(5, 12))
+    for found, expected in zip(joined, single):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------
+# The last layer at some positions
+# ---------------------------------------------------------------------------------------------
+
+ENCODERS = {
+    "postln": (modeling.BertModel, modeling.BertConfig, TINY),
+    "preln": (modeling.BertModel, modeling.BertConfig, dict(TINY, ln_type="preln")),
+    "google": (modeling_google.AlbertModel, modeling_google.AlbertConfig, TINY_GOOGLE),
+    "google, blocks": (modeling_google.AlbertModel, modeling_google.AlbertConfig,
+                       dict(TINY_GOOGLE, num_hidden_groups=2, inner_group_num=2)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(ENCODERS))
+def test_a_last_layer_at_some_positions_equals_the_whole_one(name):
+    model_class, config_class, settings = ENCODERS[name]
+    config = config_class.from_dict(settings)
+    rng = np.random.RandomState(5)
+    ids = rng.randint(0, config.vocab_size, size=[2, 9]).astype(np.int32)
+    mask = np.array([[1] * 9, [1] * 6 + [0] * 3], np.int32)
+    segments = (np.arange(9)[np.newaxis] > [[4], [2]]).astype(np.int32)
+    positions = np.array([[0, 7, 3, 7], [0, 1, 5, 2]], np.int32)  # one of them twice
+
+    def build(*inputs):
+        def results(**settings):
+            model = model_class(config, True, *inputs, scope="bert", **settings)
+            return model.get_pooled_output(), model.get_sequence_output(), model
+        with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
+            pooled, some, model = results(output_positions=tf.constant(positions))
+            assert len(model.get_all_encoder_layers()) == config.num_hidden_layers
+            whole_pooled, whole, _ = results()
+        picked = tf.reshape(modeling.gather_positions(whole, tf.constant(positions)),
+                            tf.shape(some))
+        return [[a, b] + [tf.convert_to_tensor(gradient) for gradient in tf.gradients(
+            tf.reduce_sum(tf.square(a)) + tf.reduce_sum(b * tf.cos(b)), tf.trainable_variables())]
+            for a, b in ((pooled, some), (whole_pooled, picked))]
+
+    found, expected = run(build, ids, mask, segments)
+    assert len(found) > 20 and found[1].shape == (2, 4, config.hidden_size)
+    for one, other in zip(found, expected):
+        np.testing.assert_allclose(one, other, atol=2e-5, rtol=1e-4)
+
+
+def test_positions_go_with_a_mask_per_position():
+    x, positions = random(2, 5, 24), np.array([[4, 1], [0, 3]], np.int32)
+    mask = np.random.RandomState(1).randint(0, 2, size=[2, 5, 5]).astype(np.int32)
+    mask[:, :, 0] = 1
+
+    def build(value, allowed, wanted):
+        with tf.variable_scope("scope", reuse=tf.AUTO_REUSE):
+            some, whole = [modeling.transformer_model(
+                value, allowed, 24, 2, 4, 40, hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0, output_positions=one) for one in (wanted, None)]
+        return some, tf.reshape(modeling.gather_positions(whole, wanted), tf.shape(some))
+
+    np.testing.assert_allclose(*run(build, x, mask, positions), atol=1e-5)
