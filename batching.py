@@ -89,6 +89,22 @@ def group_by_length(lengths, batch_size, most_tokens=None):
     return groups
 
 
+def boundaries(lengths, most):
+    """Returns ascending lengths that part examples into groups of about the same size.
+
+    Args:
+        lengths: of some examples; most: number of groups, at most.
+
+    Returns:
+        list of ints; a group goes from one of them (or 0) to below the next.
+
+    boundaries([3, 9, 9, 9, 5, 9, 1, 9], 4) == [5, 9]
+    """
+    ordered = sorted(lengths)
+    found = {ordered[len(ordered) * number // most] for number in range(1, most)}
+    return sorted(int(length) for length in found if length > ordered[0])
+
+
 Inputs = collections.namedtuple("Inputs", ["input_ids", "input_mask", "segment_ids"])
 Inputs.__doc__ = "What an encoder takes: int32 arrays [B, S]; the mask is 0 for padding."
 

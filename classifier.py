@@ -27,10 +27,13 @@ POOLED_DROPOUT = 0.1
 REPORT = "eval_report.txt"
 
 Recipe = collections.namedtuple("Recipe", [
-    "learning_rate", "num_train_steps", "num_warmup_steps", "class_weights"])
+    "learning_rate", "num_train_steps", "num_warmup_steps", "class_weights", "parts",
+    "loss_scaling"])
+Recipe.__new__.__defaults__ = (None, 1, False)
 Recipe.__doc__ = """How a classifier is trained: AdamW with these numbers.
 
-class_weights: C numbers that the examples' losses are weighted with, or None."""
+class_weights: C numbers that the examples' losses are weighted with, or None; parts: number of
+parts that a batch is computed in; loss_scaling: whether the loss is scaled, as float16 needs it."""
 
 Head = collections.namedtuple("Head", ["classes", "use_pooled_output"])
 Head.__doc__ = """What stands on the encoder.
@@ -43,18 +46,20 @@ classes: number of labels; use_pooled_output: classify the pooled first token, e
 # ---------------------------------------------------------------------------------------------
 
 def logits_of(config, model_class, head, is_training, input_ids, input_mask, segment_ids,
-              use_one_hot_embeddings=False):
+              use_one_hot_embeddings=False, recompute=False):
     """Builds encoder and head.
 
     Args:
         head: Head; input_ids, input_mask, segment_ids: int tensors [B, S].
+        use_one_hot_embeddings, recompute: as for modeling.Encoder.
 
     Returns:
         [B, C].
     """
     model = model_class(
         config, is_training, input_ids, input_mask, segment_ids, use_one_hot_embeddings, "bert",
-        output_positions=modeling.first_position(input_ids) if head.use_pooled_output else None)
+        output_positions=modeling.first_position(input_ids) if head.use_pooled_output else None,
+        recompute=recompute)
     vector = (model.get_pooled_output() if head.use_pooled_output
               else modeling.mean_over_tokens(model.get_sequence_output(), input_mask))
     return class_logits(config, vector, head.classes, is_training)
@@ -81,17 +86,21 @@ def variable_shapes(config, model_class, classes):
     return modeling.variable_shapes(build)
 
 
-def weighted_loss(nll, label_ids, class_weights=None):
-    """Mean of the negative log-likelihoods [B], weighted by the examples' classes if wanted."""
+def example_weights(label_ids, class_weights=None):
+    """Returns what each example counts in the loss, [B]: 1, or its class's weight."""
     if class_weights is None:
-        return tf.reduce_mean(nll)
-    weights = tf.gather(tf.constant(class_weights, tf.float32), label_ids)
-    return tf.reduce_sum(weights * nll) / tf.reduce_sum(weights)
+        return tf.ones_like(label_ids, tf.float32)
+    return tf.gather(tf.constant(class_weights, tf.float32), label_ids)
+
+
+def negative_log_likelihood(logits, label_ids):
+    """[B, C] and [B] to [B]."""
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label_ids, logits=logits)
 
 
 def metric_fn(label_ids, logits, weights):
     """Accuracy, mean loss and confusion matrix over the rows that count."""
-    nll = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label_ids, logits=logits)
+    nll = negative_log_likelihood(logits, label_ids)
     predicted = tf.argmax(logits, -1, output_type=tf.int32)
     classes = logits.shape.as_list()[-1]
     total = tf.get_variable(
@@ -103,20 +112,22 @@ def metric_fn(label_ids, logits, weights):
             "confusion": (total.read_value(), total.assign_add(counts))}
 
 
-def model_fn_builder(config, model_class, head, recipe=None, model_fit=None, use_tpu=False):
-    """Returns the model_fn of a TPUEstimator.
+def model_fn_builder(config, model_class, head, recipe=None, model_fit=None, use_tpu=False,
+                     recompute=False):
+    """Returns the model_fn of an estimator.
 
     Args:
         head: Head.
         recipe: Recipe, or None when nothing is trained.
         model_fit: checkpoints.Fit to start from, or None for random initialisation.
+        recompute: as for modeling.Encoder.
     """
     def model_fn(features, labels, mode, params):
         del labels, params
-        training = mode == tf.estimator.ModeKeys.TRAIN
-        logits = logits_of(config, model_class, head, training, features["input_ids"],
-                           features["input_mask"], features["segment_ids"], use_tpu)
-        scaffold = estimators.scaffold_fn(model_fit, use_tpu, with_global_step=not training)
+        if mode == tf.estimator.ModeKeys.TRAIN:
+            return train_spec(features)
+        logits = logits_for(features, False)
+        scaffold = estimators.scaffold_fn(model_fit, use_tpu, with_global_step=True)
         if mode == tf.estimator.ModeKeys.PREDICT:
             return tf.estimator.tpu.TPUEstimatorSpec(
                 mode, scaffold_fn=scaffold, predictions={
@@ -124,20 +135,44 @@ def model_fn_builder(config, model_class, head, recipe=None, model_fit=None, use
 
         label_ids = features["label_ids"]
         weights = tf.cast(features["is_real_example"], tf.float32)
-        nll = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label_ids, logits=logits)
-        loss = tf.identity(weighted_loss(nll, label_ids, recipe and recipe.class_weights),
-                           name="total_loss")
-        if training:
-            right = tf.equal(label_ids, tf.argmax(logits, -1, output_type=tf.int32))
-            tf.reduce_mean(tf.cast(right, tf.float32), name="accuracy")
-            train_op = optimization.create_optimizer(
-                loss, recipe.learning_rate, recipe.num_train_steps, recipe.num_warmup_steps,
-                use_tpu, "adamw")
-            return tf.estimator.tpu.TPUEstimatorSpec(mode, loss=loss, train_op=train_op,
-                                                     scaffold_fn=scaffold)
         return tf.estimator.tpu.TPUEstimatorSpec(
-            mode, loss=loss, scaffold_fn=scaffold,
-            eval_metrics=(metric_fn, [label_ids, logits, weights]))
+            mode, loss=tf.reduce_mean(negative_log_likelihood(logits, label_ids)),
+            scaffold_fn=scaffold, eval_metrics=(metric_fn, [label_ids, logits, weights]))
+
+    def logits_for(features, is_training):
+        return logits_of(config, model_class, head, is_training, features["input_ids"],
+                         features["input_mask"], features["segment_ids"], use_tpu, recompute)
+
+    def train_spec(features):
+        # ---- gradients; shares are divided by what the whole batch holds, so that they add up
+        def weights_of(part):
+            return example_weights(part["label_ids"], recipe.class_weights)
+
+        weight, examples = optimization.sum_over_replicas([
+            tf.reduce_sum(weights_of(features)),
+            tf.cast(tf.size(features["label_ids"]), tf.float32)])
+
+        def share_of(part):
+            logits, label_ids = logits_for(part, True), part["label_ids"]
+            nll = negative_log_likelihood(logits, label_ids)
+            right = tf.equal(label_ids, tf.argmax(logits, -1, output_type=tf.int32))
+            return tf.reduce_sum(weights_of(part) * nll) / weight, {
+                "accuracy": tf.reduce_sum(tf.cast(right, tf.float32)) / examples}
+
+        loss_scale = optimization.LossScale() if recipe.loss_scaling else None
+        gradients, scalars = optimization.differentiate(share_of, features, recipe.parts,
+                                                        loss_scale)
+        shown = optimization.name_scalars(
+            {"accuracy": scalars["accuracy"], "total_loss": scalars["loss"]})
+
+        # ---- initialisation, update
+        scaffold = estimators.scaffold_fn(model_fit, use_tpu)
+        train_op = optimization.create_optimizer(
+            None, recipe.learning_rate, recipe.num_train_steps, recipe.num_warmup_steps, use_tpu,
+            "adamw", gradients=gradients, loss_scale=loss_scale)
+        return tf.estimator.tpu.TPUEstimatorSpec(
+            tf.estimator.ModeKeys.TRAIN, loss=scalars["loss"],
+            train_op=tf.group(train_op, shown), scaffold_fn=scaffold)
 
     return model_fn
 
@@ -177,7 +212,8 @@ class Classifier(object):
     def _input_fn(self, split, is_training, batch_size, first_step=0):
         return features.input_fn_builder(
             split, self._length, is_training, self._run.random_seed,
-            fixed_shapes=self._run.use_tpu, whole_batch=batch_size, first_step=first_step)
+            fixed_shapes=self._run.use_tpu or self._run.xla, whole_batch=batch_size,
+            first_step=first_step)
 
     def _naming_a_damaged_cache(self, split):
         return records.naming_the_damaged([split.path], records.CLASSIFICATION,
@@ -185,7 +221,7 @@ class Classifier(object):
 
     def _model_fn(self, model_fit, recipe=None):
         return model_fn_builder(self._config, self._model_class, self._head, recipe, model_fit,
-                                self._run.use_tpu)
+                                self._run.use_tpu, self._run.recompute)
 
     def train(self, split, batch_size, recipe):
         """Trains up to `recipe.num_train_steps` in all; goes on from the folder's last step."""
@@ -195,20 +231,23 @@ class Classifier(object):
             say("Already trained to step %d of %d: nothing to train"
                 % (done, recipe.num_train_steps))
             return
-        if batch_size > len(split.examples):
-            say("WARNING: --train_batch_size=%d is more than the %d training examples: every batch "
-                "holds examples several times" % (batch_size, len(split.examples)))
+        in_a_step = estimators.examples_per_step(self._run, batch_size)
+        if in_a_step > len(split.examples):
+            say("WARNING: a batch of %d (--train_batch_size x accumulation x devices) is more than "
+                "the %d training examples: every batch holds examples several times"
+                % (in_a_step, len(split.examples)))
         say("Training on %d examples: %d steps of %d, warm-up %d steps" % (
-            len(split.examples), recipe.num_train_steps, batch_size, recipe.num_warmup_steps))
+            len(split.examples), recipe.num_train_steps, in_a_step, recipe.num_warmup_steps))
         estimator = estimators.make_estimator(
             self._model_fn(self._start, recipe), self._run, self._run.output_dir,
             train_batch_size=batch_size)
         hook = estimators.ProgressHook(
             "train", recipe.num_train_steps, () if self._run.use_tpu else CURVES,
-            self._run.output_dir, batch_size)
+            self._run.output_dir, in_a_step)
         with self._naming_a_damaged_cache(split):
-            estimator.train(self._input_fn(split, True, batch_size, first_step=done),
-                            max_steps=recipe.num_train_steps, hooks=[hook])
+            estimators.train(estimator, self._run,
+                             self._input_fn(split, True, batch_size, first_step=done),
+                             recipe.num_train_steps, [hook])
 
     def evaluate(self, split, batch_size, prefixes):
         """Evaluates checkpoints, writes all results, prints and returns those of the best.

@@ -70,10 +70,10 @@ Settings = collections.namedtuple("Settings", [
     "input_file", "output_file", "vocab_file", "do_lower_case", "do_whole_word_mask",
     "max_seq_length", "max_predictions_per_seq", "random_seed", "dupe_factor", "masked_lm_prob",
     "short_seq_prob", "non_chinese", "spm_model_file", "num_workers", "num_shards",
-    "prefixed_word_labels", "max_ngram", "overwrite"])
+    "prefixed_word_labels", "max_ngram", "overwrite", "pad_records"])
 Settings.__doc__ = """The flags of this script, one field each; `define_flags` describes them."""
 Settings.__new__.__defaults__ = (
-    True, False, 128, 20, 12345, 10, 0.15, 0.1, False, None, None, 1, False, 1, False)
+    True, False, 128, 20, 12345, 10, 0.15, 0.1, False, None, None, 1, False, 1, False, False)
 
 Document = collections.namedtuple("Document", ["number", "part", "lines"])
 Document.__doc__ = """A document, or a part of a very long one.
@@ -98,7 +98,7 @@ character to that of its "##" entry; clause_marks, closing_marks: sets of ids of
 
 Instance = collections.namedtuple(
     "Instance", ["ids", "first_length", "positions", "labels", "is_swapped"])
-Instance.__doc__ = """One training example before padding.
+Instance.__doc__ = """One training example.
 
 ids: [CLS] first [SEP] second [SEP], masked; first_length: how many of them have segment id 0;
 positions, labels: masked places, ascending, and the ids to predict there; is_swapped: bool.
@@ -624,10 +624,14 @@ def replace_spans(ids, spans, rng, entries):
 
 
 def features(instance, settings):
-    """Returns the padded fields of a record: lists of S, P or 1 numbers, by name."""
+    """Returns the fields of a record, at their own lengths: lists of numbers, by name.
+
+    With settings.pad_records they are S, P or 1 numbers, as other codebases read them.
+    """
     length, predictions = len(instance.ids), len(instance.positions)
-    padding = [0] * (settings.max_seq_length - length)
-    no_predictions = [0] * (settings.max_predictions_per_seq - predictions)
+    padding = [0] * (settings.max_seq_length - length if settings.pad_records else 0)
+    no_predictions = [0] * (
+        settings.max_predictions_per_seq - predictions if settings.pad_records else 0)
     return {
         "input_ids": instance.ids + padding,
         "input_mask": [1] * length + padding,
@@ -1147,7 +1151,7 @@ def summary_table(summary):
         ("sentences", format(summary["sentences"], ",")),
         ("instances", format(summary["instances"], ",")),
         ("mean length in tokens", "%.1f" % summary["mean_length"]),
-        ("padding", "%.1f %%" % (100 * summary["padding_share"])),
+        ("padding, where padded", "%.1f %%" % (100 * summary["padding_share"])),
         ("masked tokens", "%.1f %%" % (100 * summary["masked_share"])),
         ("swapped pairs", "%.1f %%" % (100 * summary["swapped_share"])),
         ("[UNK] in the text", "%.2f %%" % (100 * summary["unknown_share"])),
@@ -1190,6 +1194,8 @@ def define_flags():
                       "Predict the ## entry of all but the first character of a Chinese word, as "
                       "the released albert_zh models were trained.")
     flags.DEFINE_integer("max_ngram", 1, "Mask spans of up to so many words (ALBERT: 3).")
+    flags.DEFINE_bool("pad_records", False, "Pad every record to --max_seq_length and "
+                      "--max_predictions_per_seq, as other codebases read them.")
     flags.DEFINE_bool("overwrite", False,
                       "Replace the records of an earlier run with the same --output_file.")
 

@@ -1,6 +1,11 @@
 """Running models: TPU, GPU or CPU estimators, their flags, initialisation, progress, curves."""
 
 import collections
+import contextlib
+import json
+import os
+import socket
+import threading
 import time
 
 import checkpoints
@@ -10,12 +15,20 @@ from console import Progress, say
 from errors import UserError
 
 import tensorflow.compat.v1 as tf
+from tensorflow.core.protobuf import rewriter_config_pb2
 
 RunSettings = collections.namedtuple("RunSettings", [
     "output_dir", "use_tpu", "tpu_name", "tpu_zone", "gcp_project", "master", "num_tpu_cores",
     "iterations_per_loop", "save_checkpoints_steps", "keep_checkpoint_max", "random_seed",
-    "num_threads"])
+    "num_threads", "precision", "xla", "gradient_accumulation_steps", "distribution", "recompute"])
+# What scripts without flags of these names run with.
+RunSettings.__new__.__defaults__ = ("float32", False, 1, "none", False)
 RunSettings.__doc__ = "Where and how a script runs; the fields are the flags of the same names."
+
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+NEVER_AGAIN = 10 ** 9
+DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
 
 
 def define_flags(save_checkpoints_steps=1000, keep_checkpoint_max=10):
@@ -28,6 +41,19 @@ def define_flags(save_checkpoints_steps=1000, keep_checkpoint_max=10):
     flags.DEFINE_integer("random_seed", 12345, "Seed of initialisation, input order and dropout.")
     flags.DEFINE_integer("num_threads", 0, "CPU threads; 0: one per core; 1 is reproducible to "
                          "the last bit.")
+    flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of the arithmetic; weights, optimizer "
+                      "and checkpoints stay float32. bfloat16: CPUs that have it, on TensorFlow 2, "
+                      "and TPUs; float16: GPUs, with dynamic loss scaling.")
+    flags.DEFINE_bool("xla", False, "Compile with XLA; for GPUs, on CPUs it was found slower.")
+    flags.DEFINE_integer("gradient_accumulation_steps", 1, "Batches of --train_batch_size whose "
+                         "gradients are added up for one update. A step is an update: it sees "
+                         "--train_batch_size x this x the replicas of --distribution.")
+    flags.DEFINE_bool("recompute", False, "Keep only each layer's input for the way back and "
+                      "compute the layer again there: less memory, a third more work.")
+    flags.DEFINE_enum("distribution", "none", DISTRIBUTIONS, "mirrored: all GPUs of this machine; "
+                      "multi_worker: the machines that the environment's TF_CONFIG names, with an "
+                      "--output_dir that all of them see. Each device then gets batches of "
+                      "--train_batch_size.")
     flags.DEFINE_integer("iterations_per_loop", 1000, "Steps per call on a TPU.")
     flags.DEFINE_bool("use_tpu", False, "Run on a TPU.")
     flags.DEFINE_string("tpu_name", None, "Name or address of the TPU.")
@@ -58,13 +84,94 @@ def run_settings(values):
         raise UserError("--output_dir is missing: name a folder for checkpoints and results")
     checkpoints.require_plain_path(settings.output_dir, "output_dir")
     for name, least in (("save_checkpoints_steps", 1), ("keep_checkpoint_max", 0),
-                        ("iterations_per_loop", 1), ("num_tpu_cores", 1), ("num_threads", 0)):
+                        ("iterations_per_loop", 1), ("num_tpu_cores", 1), ("num_threads", 0),
+                        ("gradient_accumulation_steps", 1)):
         if getattr(settings, name) < least:
             raise UserError("--%s=%d: at least %d is needed"
                             % (name, getattr(settings, name), least))
     if settings.use_tpu and not (settings.tpu_name or settings.master):
         raise UserError("--use_tpu needs --tpu_name (or --master)")
+    require_precision(settings)
+    require_distribution(settings)
     return settings
+
+
+def local_devices():
+    """Returns the names of this machine's GPUs."""
+    found = tf.config.experimental.list_physical_devices("GPU")
+    return ["/gpu:%d" % number for number in range(len(found))]
+
+
+def require_precision(run):
+    """Raises UserError where this machine or TensorFlow cannot compute as --precision says."""
+    if run.xla and run.use_tpu:
+        raise UserError("--xla: a TPU always compiles with XLA; leave the flag out")
+    if run.precision == "float16" and (run.use_tpu or not local_devices()):
+        raise UserError("--precision=float16 needs a GPU, and %s; use --precision=%s" % (
+            ("a TPU computes in bfloat16", "bfloat16") if run.use_tpu
+            else ("TensorFlow sees none here", "float32")))
+    if run.precision == "bfloat16" and not run.use_tpu:
+        lack = ("GPUs are used here, and TensorFlow rewrites models for them to float16 only; use "
+                "--precision=float16" if local_devices() else runtime.why_no_bfloat16())
+        if lack:
+            raise UserError("--precision=bfloat16: " + lack)
+
+
+def require_distribution(run):
+    """Raises UserError where --distribution does not fit the other flags or the machine."""
+    if run.distribution == "none":
+        return
+    if run.use_tpu:
+        raise UserError("--distribution=%s: a TPU's cores need none; leave the flag out"
+                        % run.distribution)
+    if run.distribution == "mirrored" and not local_devices():
+        raise UserError("--distribution=mirrored needs GPUs, and TensorFlow sees none here; leave "
+                        "the flag out")
+    if run.distribution == "multi_worker":
+        cluster = _cluster()
+        if not cluster.get("cluster", {}).get("worker") or "task" not in cluster:
+            raise UserError(
+                "--distribution=multi_worker needs the environment's TF_CONFIG, on each machine "
+                'with its own index: {"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
+                '"task": {"type": "worker", "index": 0}}')
+
+
+def _cluster():
+    """Returns what TF_CONFIG says, {} where it is not set."""
+    try:
+        found = json.loads(os.environ.get("TF_CONFIG") or "{}")
+    except ValueError as error:
+        raise UserError("the environment's TF_CONFIG is no JSON: %s" % error) from error
+    if not isinstance(found, dict):
+        raise UserError("the environment's TF_CONFIG is no JSON object: %s"
+                        % os.environ["TF_CONFIG"])
+    return found
+
+
+def is_chief(run):
+    """Tells whether this process writes what is not a checkpoint: worker 0, or the only one."""
+    if run.distribution != "multi_worker":
+        return True
+    cluster = _cluster()
+    task = cluster["task"]
+    return task.get("type") == "chief" or (
+        not cluster["cluster"].get("chief") and int(task.get("index", 0)) == 0)
+
+
+def replicas(run):
+    """Returns the number of devices that each compute a batch of a step."""
+    if run.distribution == "none":
+        return 1
+    here = max(1, len(local_devices()))
+    if run.distribution == "mirrored":
+        return here
+    cluster = _cluster()["cluster"]
+    return here * (len(cluster.get("chief", [])) + len(cluster["worker"]))
+
+
+def examples_per_step(run, batch_size):
+    """Returns how many examples one update sees. batch_size: --train_batch_size."""
+    return batch_size * run.gradient_accumulation_steps * replicas(run)
 
 
 def require_full_cores(run, values):
@@ -77,20 +184,161 @@ def require_full_cores(run, values):
 
 def make_estimator(model_fn, run, model_dir, train_batch_size=None, eval_batch_size=None,
                    predict_batch_size=None):
-    """Makes the TPUEstimator that runs `model_fn` on a TPU, or else on the local GPU or CPU."""
+    """Makes the estimator that runs `model_fn`.
+
+    That for training, which has no other batch size, follows --distribution: its batches are for
+    one device, and `run.gradient_accumulation_steps` times as large as `train_batch_size` (the
+    model_fn divides them, see optimization.differentiate). Others run on a TPU, or else on the
+    local GPU or CPU.
+
+    Args:
+        model_fn: function (features, labels, mode, params) that returns a TPUEstimatorSpec.
+        train_batch_size, eval_batch_size, predict_batch_size: examples a batch, what input_fn gets
+            as params["batch_size"].
+    """
+    trains = eval_batch_size is None and predict_batch_size is None
+    if trains and train_batch_size:
+        train_batch_size *= run.gradient_accumulation_steps
+    if trains and run.distribution != "none":
+        return _distributed_estimator(model_fn, run, model_dir, train_batch_size)
     cluster = _tpu_cluster(run) if run.use_tpu and run.tpu_name else None
     tpu_config = tf.estimator.tpu.TPUConfig(
         iterations_per_loop=run.iterations_per_loop, num_shards=run.num_tpu_cores,
         per_host_input_for_training=tf.estimator.tpu.InputPipelineConfig.PER_HOST_V2)
-    config = tf.estimator.tpu.RunConfig(
-        cluster=cluster, master=run.master, model_dir=model_dir, tf_random_seed=run.random_seed,
-        save_checkpoints_steps=run.save_checkpoints_steps,
-        keep_checkpoint_max=run.keep_checkpoint_max or None, log_step_count_steps=None,
-        save_summary_steps=100 if run.use_tpu else 0,  # elsewhere ProgressHook writes the curves
-        session_config=_session_config(run), tpu_config=tpu_config)
+    with _without_cluster():
+        config = tf.estimator.tpu.RunConfig(
+            cluster=cluster, master=run.master, tpu_config=tpu_config,
+            save_summary_steps=100 if run.use_tpu else 0,  # else ProgressHook writes the curves
+            **_run_config(run, model_dir))
     return tf.estimator.tpu.TPUEstimator(
         model_fn=model_fn, config=config, use_tpu=run.use_tpu, train_batch_size=train_batch_size,
         eval_batch_size=eval_batch_size, predict_batch_size=predict_batch_size)
+
+
+def _run_config(run, model_dir):
+    return dict(model_dir=model_dir, tf_random_seed=run.random_seed,
+                save_checkpoints_steps=run.save_checkpoints_steps,
+                keep_checkpoint_max=run.keep_checkpoint_max or None, log_step_count_steps=None,
+                session_config=_session_config(run))
+
+
+def _distributed_estimator(model_fn, run, model_dir, batch_size):
+    """Makes a plain Estimator with a strategy: TPUEstimator fails with one on TensorFlow 1.15."""
+    # Under a strategy TensorFlow 2 would convert the model_fn's Python, for no use here.
+    as_it_is = tf.autograph.experimental.do_not_convert(model_fn)
+
+    def spec_fn(features, labels, mode, params):
+        return as_it_is(features, labels, mode, params).as_estimator_spec()
+
+    def config_with(strategy, save_summary_steps):
+        return tf.estimator.RunConfig(train_distribute=strategy,
+                                      save_summary_steps=save_summary_steps,
+                                      **_run_config(run, model_dir))
+
+    if run.distribution == "mirrored":
+        with _without_cluster():
+            config = config_with(tf.distribute.MirroredStrategy(local_devices()), 0)
+    else:
+        # Several workers save no checkpoints where no summaries are wanted: TensorFlow looks at
+        # the one number for both. So a summary is asked for, the first step's and no other.
+        config = config_with(tf.distribute.experimental.MultiWorkerMirroredStrategy(), NEVER_AGAIN)
+    return tf.estimator.Estimator(spec_fn, config=config, params={"batch_size": batch_size})
+
+
+@contextlib.contextmanager
+def _without_cluster():
+    """Hides TF_CONFIG, from which an estimator of one machine would take a part in a cluster."""
+    hidden = os.environ.pop("TF_CONFIG", None)
+    try:
+        yield
+    finally:
+        if hidden is not None:
+            os.environ["TF_CONFIG"] = hidden
+
+
+def train(estimator, run, input_fn, max_steps, hooks):
+    """Trains up to `max_steps` in all, alone or together with the other workers.
+
+    Args:
+        estimator: of `make_estimator`.
+        hooks: of the chief's process; the other workers run without.
+    """
+    hooks = hooks if is_chief(run) else []
+    if run.distribution != "multi_worker":
+        estimator.train(input_fn, max_steps=max_steps, hooks=hooks)
+        return
+    watch = PeerWatch(_cluster())
+    try:
+        # Only this entrance of Estimator starts the servers through which workers meet. Nobody
+        # has the role of an evaluator, so nothing is evaluated here.
+        tf.estimator.train_and_evaluate(
+            estimator, tf.estimator.TrainSpec(input_fn, max_steps=max_steps,
+                                              hooks=hooks + [watch]),
+            tf.estimator.EvalSpec(input_fn, steps=1))
+    except tf.errors.OpError:
+        watch.restart_if_alone()
+        raise
+    runtime.free_server()
+    if not is_chief(run):  # collective saving makes every worker write a checkpoint somewhere
+        task = _cluster()["task"]
+        own = os.path.join(run.output_dir, "tmp_%s_%d" % (task["type"], int(task["index"])))
+        if tf.io.gfile.exists(own):
+            tf.io.gfile.rmtree(own)
+
+
+class PeerWatch(tf.train.SessionRunHook):
+    """Starts this worker anew when another one is gone.
+
+    TensorFlow's collectives then fail or wait for ever, and let nobody in who comes back. Anew,
+    the worker waits for the others and goes on with them from the last checkpoint.
+    """
+
+    SECONDS_BETWEEN = 1.0
+    SECONDS_FOR_AN_ANSWER = 5.0
+    MISSES = 3
+
+    def __init__(self, cluster):
+        """Takes what TF_CONFIG says."""
+        task, workers = cluster["task"], cluster["cluster"]
+        self._peers = [address for kind in ("chief", "worker")
+                       for index, address in enumerate(workers.get(kind, []))
+                       if (kind, index) != (task["type"], int(task["index"]))]
+        self._thread, self._done = None, threading.Event()
+
+    def after_run(self, run_context, run_values):
+        del run_context, run_values
+        if self._thread is None:  # after the first common step all peers have been there
+            self._thread = threading.Thread(target=self._watch, daemon=True)
+            self._thread.start()
+
+    def end(self, session):
+        del session
+        self._done.set()
+
+    def _watch(self):
+        while not self._done.wait(self.SECONDS_BETWEEN):
+            self.restart_if_alone()
+
+    def restart_if_alone(self):
+        """Starts the program anew if a peer does not answer; else returns."""
+        for peer in self._peers:
+            misses = 0
+            while not self._done.is_set() and not self._answers(peer):
+                misses += 1
+                if misses == self.MISSES:
+                    say("WARNING: worker %s is gone; starting anew, to go on from the last "
+                        "checkpoint with it once it is back" % peer)
+                    tf.summary.FileWriterCache.clear()  # writes what the curves hold so far
+                    runtime.restart()
+                time.sleep(self.SECONDS_BETWEEN)
+
+    def _answers(self, peer):
+        host, port = peer.rsplit(":", 1)
+        try:
+            socket.create_connection((host, int(port)), self.SECONDS_FOR_AN_ANSWER).close()
+            return True
+        except OSError:
+            return False
 
 
 def _tpu_cluster(run):
@@ -109,6 +357,13 @@ def _session_config(run):
                             intra_op_parallelism_threads=run.num_threads,
                             inter_op_parallelism_threads=run.num_threads)
     config.gpu_options.allow_growth = True
+    if run.precision == "float16":
+        config.graph_options.rewrite_options.auto_mixed_precision = (
+            rewriter_config_pb2.RewriterConfig.ON)
+    if run.precision == "bfloat16" and not run.use_tpu:
+        runtime.enable_bfloat16(config)
+    if run.xla:
+        config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
     return config
 
 

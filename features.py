@@ -148,7 +148,7 @@ def input_fn_builder(split, max_seq_length, is_training, random_seed=0, fixed_sh
             that of one core.
         first_step: step at which training goes on.
     """
-    def input_fn(params):
+    def input_fn(params, input_context=None):
         batch_size = params["batch_size"]
         if fixed_shapes:
             dataset = _batches_of_one_shape(
@@ -156,8 +156,9 @@ def input_fn_builder(split, max_seq_length, is_training, random_seed=0, fixed_sh
                 whole_batch or batch_size)
         else:
             examples = records.load(split.path, records.CLASSIFICATION)
-            dataset = (_training_batches(examples, batch_size, random_seed, first_step)
-                       if is_training else _all_batches(examples, batch_size))
+            dataset = (
+                _training_batches(examples, batch_size, random_seed, first_step, input_context)
+                if is_training else _all_batches(examples, batch_size))
         return runtime.without_auto_shard(dataset.prefetch(2))
 
     return input_fn
@@ -166,11 +167,15 @@ def input_fn_builder(split, max_seq_length, is_training, random_seed=0, fixed_sh
 FIELDS = ("input_ids", "input_mask", "segment_ids", "label_ids", "is_real_example", "row")
 
 
-def _training_batches(examples, batch_size, seed, first_step):
+def _training_batches(examples, batch_size, seed, first_step, context):
+    """Batches for ever; the workers of a distributed training take turns in one order of them."""
+    workers = context.num_input_pipelines if context else 1
+    worker = context.input_pipeline_id if context else 0
+    a_step = context.num_replicas_in_sync if context else 1  # batches that a step takes
     order = batching.TrainingOrder(_lengths(examples), batch_size, seed)
-    steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
-    return steps.map(lambda step: _as_tensors(
-        lambda number: _batch(examples, order.batch(int(number))), step, batch_size))
+    numbers = tf.data.Dataset.range(first_step * a_step + worker, np.iinfo(np.int64).max, workers)
+    return numbers.map(lambda number: _as_tensors(
+        lambda place: _batch(examples, order.batch(int(place))), number, batch_size))
 
 
 def _all_batches(examples, batch_size):

@@ -23,8 +23,9 @@ from errors import UserError
 from optimization import AdamWeightDecayOptimizer
 
 # Settings that shape the weights: a folder's run never goes on with others.
-TRAINED_WITH = ("train_batch_size", "learning_rate", "max_seq_length", "warmup_proportion",
-                "do_lower_case", "truncate", "use_pooled_output", "class_weights")
+TRAINED_WITH = ("train_batch_size", "gradient_accumulation_steps", "learning_rate",
+                "max_seq_length", "warmup_proportion", "do_lower_case", "truncate",
+                "use_pooled_output", "class_weights")
 
 CLASS_WEIGHTS = ("none", "balanced")
 
@@ -120,16 +121,18 @@ def run(values, settings, model):
 
     # ---- features
     files.make_dir(settings.output_dir, "output_dir")
-    record.begin(
-        values, start and start.prefix, trained_with=trained_with,
-        keep_start=bool(checkpoints.latest_in(settings.output_dir)), config=model.config,
-        data=[data.task.path(data.folder, split) for split in data.examples])
+    if estimators.is_chief(settings):
+        record.begin(
+            values, start and start.prefix, trained_with=trained_with,
+            keep_start=bool(checkpoints.latest_in(settings.output_dir)), config=model.config,
+            data=[data.task.path(data.folder, split) for split in data.examples])
     key = "%s %s" % (files.fingerprint(model.tokenizer.file), values["do_lower_case"])
     making = features.Settings(model.tokenizer, key, values["max_seq_length"], values["truncate"])
     splits = {split: features.split_features(data.task, split, examples, settings.output_dir,
                                              making)
               for split, examples in data.examples.items()}
-    if values["do_train"] or not checkpoints.latest_in(settings.output_dir):
+    if estimators.is_chief(settings) and (
+            values["do_train"] or not checkpoints.latest_in(settings.output_dir)):
         keep_model_files(settings.output_dir, model, data.task, values)
 
     # ---- training, evaluation, prediction
@@ -138,7 +141,9 @@ def run(values, settings, model):
     results = {}
     if values["do_train"]:
         work.train(splits["train"], values["train_batch_size"],
-                   recipe_for(data.examples["train"], data.task.labels, values))
+                   recipe_for(data.examples["train"], data.task.labels, values, settings))
+    if not estimators.is_chief(settings):
+        return  # the rest is one machine's work
     if values["do_eval"]:
         best = work.evaluate(splits["dev"], values["eval_batch_size"],
                              candidates(settings.output_dir, values["init_checkpoint"]))
@@ -288,9 +293,14 @@ def has_other_labels(values, task):
     return files.exists(path) and own_data.read_labels(path) != tuple(task.labels)
 
 
-def recipe_for(examples, labels, values):
-    """Returns the classifier.Recipe for training examples. values: {flag: value}."""
-    steps = max(int(len(examples) / values["train_batch_size"] * values["num_train_epochs"]), 1)
+def recipe_for(examples, labels, values, settings):
+    """Returns the classifier.Recipe for training examples.
+
+    Args:
+        values: {flag: value}; settings: estimators.RunSettings.
+    """
+    in_a_step = estimators.examples_per_step(settings, values["train_batch_size"])
+    steps = max(int(len(examples) / in_a_step * values["num_train_epochs"]), 1)
     if values["max_train_steps"]:
         steps = min(steps, values["max_train_steps"])
     weights = None
@@ -299,7 +309,9 @@ def recipe_for(examples, labels, values):
         say("Class weights: %s" % ", ".join(
             "%s %.3g" % pair for pair in zip(labels, weights)))
     return classifier.Recipe(values["learning_rate"], steps,
-                             int(steps * values["warmup_proportion"]), weights)
+                             int(steps * values["warmup_proportion"]), weights,
+                             settings.gradient_accumulation_steps,
+                             settings.precision == "float16")
 
 
 def balanced_weights(examples, labels):

@@ -56,46 +56,90 @@ class DecoupledDecayOptimizer(tf.train.Optimizer):
         self._step = step if bias_correction else None
         self._slot_names = slot_names or self.SLOT_NAMES
 
+    def apply_gradients(self, grads_and_vars, global_step=None, name=None, when=None):
+        """Updates the variables, on every device that a distribution strategy copies them to.
+
+        TensorFlow's own method sums the gradients over replicas first, which is too late here:
+        they are clipped by the norm of their sum. So they come summed, equal on all replicas.
+
+        Args:
+            grads_and_vars: pairs; those without a gradient are left out.
+            global_step: not taken; the caller counts steps.
+            when: scalar bool tensor, False to leave all as it is; None: always update.
+
+        Returns:
+            The op that updates.
+
+        Raises:
+            ValueError: no variable has a gradient, or a global_step is given.
+        """
+        del name
+        pairs = [(tf.convert_to_tensor(grad), variable) for grad, variable in grads_and_vars
+                 if grad is not None]
+        if not pairs:
+            raise ValueError("no variable has a gradient")
+        if global_step is not None:
+            raise ValueError("the caller counts the steps")
+        grads, variables = zip(*pairs)
+        return tf.distribute.get_replica_context().merge_call(
+            self._apply_everywhere, args=(grads, variables, when))
+
+    def _apply_everywhere(self, strategy, grads, variables, when):
+        with tf.init_scope():
+            self._create_slots(variables)
+
+        def update():
+            return tf.group(*[step for grad, variable in zip(grads, variables)
+                              for step in self._steps_of_copies(strategy, grad, variable)])
+
+        if when is None:
+            return update()
+        return tf.cond(strategy.experimental_local_results(when)[0], update, tf.no_op)
+
+    def _steps_of_copies(self, strategy, grad, variable):
+        """Returns the ops that update a variable's copies on this machine."""
+        copies = [strategy.experimental_local_results(one) for one in (
+            variable, grad, self.get_slot(variable, "m"), self.get_slot(variable, "v"))]
+        steps = []
+        for copy, its_grad, m, v in zip(*copies):
+            with tf.device(copy.device):
+                steps.append(self._step_of(copy, its_grad, m, v))
+        return steps
+
     def _create_slots(self, var_list):
         for variable in var_list:
             self._zeros_slot(variable, "m", self._slot_names[0])
             self._zeros_slot(variable, "v", self._slot_names[1])
 
-    def _resource_apply_dense(self, grad, handle):
-        return self._apply(grad, handle)
+    def _step_of(self, variable, grad, m, v):
+        """Returns the op of one variable's step; `m` and `v` are its slots."""
+        with tf.control_dependencies([grad]):  # whoever needs the old weight has read it by then
+            if not self._decays(variable):
+                return self._apply_adam(variable, grad, m, v, self._rate)
+            decayed = variable.assign(variable * (1.0 - self._rate * self._decay),
+                                      read_value=False)
+        with tf.control_dependencies([decayed]):
+            return self._apply_adam(variable, grad, m, v, self._rate)
 
-    def _apply_dense(self, grad, var):
-        return self._apply(grad, var)
+    def _decays(self, variable):
+        return bool(self._decay) and not _matches(variable.op.name, self._no_decay)
 
-    def _resource_apply_sparse(self, grad, handle, indices):
-        # Rows without a gradient move too: their moments and their decay go on.
-        dense = tf.scatter_nd(tf.expand_dims(indices, 1), grad, tf.shape(handle))
-        return self._apply(dense, handle)
+    def _apply_adam(self, variable, grad, m, v, rate):
+        """Updates the moments and subtracts rate * m / (sqrt(v) + epsilon), in one pass.
 
-    def _apply_sparse(self, grad, var):
-        return self._apply(tf.convert_to_tensor(grad), var)
-
-    def _apply(self, grad, variable):
-        m, v = self.get_slot(variable, "m"), self.get_slot(variable, "v")
-        next_m = self._beta_1 * m + (1.0 - self._beta_1) * grad
-        next_v = self._beta_2 * v + (1.0 - self._beta_2) * tf.square(grad)
-        update = self._corrected(next_m, self._beta_1) / (
-            tf.sqrt(self._corrected(next_v, self._beta_2)) + self._epsilon)
-        name = variable.op.name
-        if self._decay and not _matches(name, self._no_decay):
-            update += self._decay * variable
-        step = self._rate * self._ratio(variable, update, name) * update
-        return tf.group(variable.assign_sub(step), m.assign(next_m), v.assign(next_v))
-
-    def _corrected(self, moment, beta):
-        if self._step is None:
-            return moment
-        return moment / (1.0 - tf.pow(beta, tf.cast(self._step + 1, tf.float32)))
-
-    def _ratio(self, variable, update, name):
-        """Returns the factor of the step: 1 here."""
-        del variable, update, name
-        return 1.0
+        TensorFlow's kernel corrects the bias by
+        rate * sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + epsilon'), which is algorithm 2's
+        when epsilon' = epsilon * sqrt(1 - beta2^t); with 0 for the powers it corrects nothing.
+        """
+        power_1 = power_2 = tf.constant(0.0)
+        epsilon = self._epsilon
+        if self._step is not None:
+            done = tf.cast(self._step + 1, tf.float32)
+            power_1, power_2 = tf.pow(self._beta_1, done), tf.pow(self._beta_2, done)
+            epsilon *= tf.sqrt(1.0 - power_2)
+        return tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle, m=m.handle, v=v.handle, beta1_power=power_1, beta2_power=power_2,
+            lr=rate, beta1=self._beta_1, beta2=self._beta_2, epsilon=epsilon, grad=grad)
 
 
 class LAMBOptimizer(DecoupledDecayOptimizer):
@@ -114,12 +158,36 @@ class LAMBOptimizer(DecoupledDecayOptimizer):
         super(LAMBOptimizer, self).__init__(learning_rate, name=name, **settings)
         self._no_adaptation = tuple(exclude_from_layer_adaptation or ())
 
-    def _ratio(self, variable, update, name):
-        if _matches(name, self._no_adaptation):
-            return 1.0
-        weight_norm, update_norm = tf.norm(variable), tf.norm(update)
-        both = tf.logical_and(weight_norm > 0.0, update_norm > 0.0)
-        return tf.where(both, weight_norm / tf.where(both, update_norm, 1.0), 1.0)
+    def _step_of(self, variable, grad, m, v):
+        # TensorFlow has no op that updates moments and hands out u. So the variable holds u for a
+        # moment: from decay * w, Adam's op at rate -1 makes it u, without a copy of its own.
+        adapts = not _matches(variable.op.name, self._no_adaptation)
+        if not adapts:
+            return super(LAMBOptimizer, self)._step_of(variable, grad, m, v)
+        with tf.control_dependencies([grad]):
+            weight = variable.read_value()
+        with tf.control_dependencies([weight]):
+            begun = variable.assign(
+                self._decay * weight if self._decays(variable) else tf.zeros_like(weight),
+                read_value=False)
+        with tf.control_dependencies([begun]):
+            moved = self._apply_adam(variable, grad, m, v, -1.0)
+        with tf.control_dependencies([moved]):
+            update = variable.read_value()
+        rate = self._rate * _trust_ratio(weight, update)
+        with tf.control_dependencies([update]):
+            restored = variable.assign(weight, read_value=False)
+        with tf.control_dependencies([restored]):
+            return tf.raw_ops.ResourceApplyGradientDescent(
+                var=variable.handle, alpha=rate, delta=update)
+
+
+def _trust_ratio(weight, update):
+    """|w| / |u|, 1 where either is 0."""
+    # l2_loss is half the sum of squares, without a tensor of the squares.
+    squares = tf.nn.l2_loss(weight), tf.nn.l2_loss(update)
+    both = tf.logical_and(squares[0] > 0.0, squares[1] > 0.0)
+    return tf.where(both, tf.sqrt(squares[0] / tf.where(both, squares[1], 1.0)), 1.0)
 
 
 def _matches(name, patterns):

@@ -11,6 +11,7 @@ H hidden size, E embedding size, V vocabulary, P predictions per sequence.
 """
 
 import collections
+import functools
 import json
 import math
 
@@ -250,6 +251,22 @@ def dropout(x, probability):
     return tf.nn.dropout(x, rate=probability) if probability else x
 
 
+class SeededDropout(object):
+    """`dropout` whose n-th call draws the same each time that it is made with the same seeds."""
+
+    def __init__(self, seeds):
+        """seeds: int tensor [calls, 2]."""
+        self._seeds, self._calls = seeds, 0
+
+    def __call__(self, x, probability):
+        seed = self._seeds[self._calls]
+        self._calls += 1
+        if not probability:
+            return x
+        kept = tf.random.stateless_uniform(tf.shape(x), seed) >= probability
+        return x * (tf.cast(kept, x.dtype) * (1.0 / (1.0 - probability)))
+
+
 def layer_norm(x, name="LayerNorm"):
     """Normalises the last axis to mean 0 and variance 1, then scales and shifts (1607.06450)."""
     with tf.variable_scope(name):
@@ -403,12 +420,16 @@ def layer_of(config):
                  getattr(config, "ln_type", "postln"))
 
 
-def self_attention(x, bias, batch, length, layer, queries=None):
+DROPOUTS_OF_A_BLOCK = 3
+
+
+def self_attention(x, bias, batch, length, layer, queries=None, drop=dropout):
     """Multi-head scaled dot-product attention of a sequence with itself (arXiv 1706.03762, 3.2).
 
     Args:
         x: [B*S, H]; bias: from `attention_bias`, or None.
         queries: [B*F, H], the positions that attend; None: all of x.
+        drop: `dropout` or a SeededDropout.
 
     Returns:
         [B*S, H], or [B*F, H], after the output projection and dropout.
@@ -430,14 +451,14 @@ def self_attention(x, bias, batch, length, layer, queries=None):
         # The query, not the scores, is scaled: it is the smaller of them.
         scores = tf.matmul(query * (1.0 / math.sqrt(size)), key, transpose_b=True)  # [B, N, F, T]
         weights = tf.nn.softmax(scores if bias is None else scores + bias)
-        weights = dropout(weights, layer.attention_probs_dropout_prob)
+        weights = drop(weights, layer.attention_probs_dropout_prob)
         context = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])  # [B, F, N, D]
         context = tf.reshape(context, [-1, width])
     attended = dense(context, width, "output/dense", layer.initializer_range)
-    return dropout(attended, layer.hidden_dropout_prob)
+    return drop(attended, layer.hidden_dropout_prob)
 
 
-def transformer_block(x, bias, batch, length, layer, names, output_positions=None):
+def transformer_block(x, bias, batch, length, layer, names, output_positions=None, drop=dropout):
     """One block: attention and feed-forward, each with a residual sum and a LayerNorm.
 
     Post-LN: y = LN(x + f(x)). Pre-LN: y = x + f(LN(x)).
@@ -445,6 +466,7 @@ def transformer_block(x, bias, batch, length, layer, names, output_positions=Non
     Args:
         x: [B*S, H].
         output_positions: int [B, P], the positions to compute; None: all.
+        drop: `dropout`, or a SeededDropout with DROPOUTS_OF_A_BLOCK seeds.
 
     Returns:
         [B*S, H], or [B*P, H].
@@ -460,13 +482,13 @@ def transformer_block(x, bias, batch, length, layer, names, output_positions=Non
     def attend(y):
         with tf.variable_scope(names.attention):
             return self_attention(y, bias, batch, length, layer,
-                                  None if output_positions is None else chosen(y))
+                                  None if output_positions is None else chosen(y), drop)
 
     def feed_forward(y):
         inner = dense(y, layer.intermediate_size, names.intermediate, layer.initializer_range,
                       layer.activation)
-        return dropout(dense(inner, width, names.output, layer.initializer_range),
-                       layer.hidden_dropout_prob)
+        return drop(dense(inner, width, names.output, layer.initializer_range),
+                    layer.hidden_dropout_prob)
 
     if pre:
         x = chosen(x) + attend(layer_norm(x, names.attention_norm))
@@ -475,7 +497,8 @@ def transformer_block(x, bias, batch, length, layer, names, output_positions=Non
     return layer_norm(x + feed_forward(x), names.output_norm)
 
 
-def run_blocks(vectors, attention_mask, scopes, layer, names, output_positions=None):
+def run_blocks(vectors, attention_mask, scopes, layer, names, output_positions=None,
+               recompute=False):
     """Runs transformer blocks one after another.
 
     Args:
@@ -484,6 +507,8 @@ def run_blocks(vectors, attention_mask, scopes, layer, names, output_positions=N
         scopes: the variable scope of each block; blocks of one scope share their parameters.
         layer: Layer; names: BlockNames.
         output_positions: int [B, P], the positions that the last block is computed at; None: all.
+        recompute: keep only each block's input for the way back and compute the block again there:
+            less memory for a third more work (arXiv 1604.06174).
 
     Returns:
         list of the blocks' outputs, [B, S, H] each, the last one [B, P, H].
@@ -496,10 +521,43 @@ def run_blocks(vectors, attention_mask, scopes, layer, names, output_positions=N
         positions = output_positions if number == len(scopes) else None
         if positions is not None and bias is not None:
             bias = attention_bias(_rows_of_mask(attention_mask, positions))
+        block = functools.partial(transformer_block, bias=bias, batch=batch, length=length,
+                                  layer=layer, names=names, output_positions=positions)
         with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
-            x = transformer_block(x, bias, batch, length, layer, names, positions)
+            x = recomputed(block, x) if recompute else block(x)
         outputs.append(tf.reshape(x, [batch, length if positions is None else -1, width]))
     return outputs
+
+
+def recomputed(block, x):
+    """Runs a block such that nothing but its input is kept for the gradient.
+
+    Args:
+        block: function of x and `drop` whose variables are resource variables of the current scope;
+            it calls `drop` DROPOUTS_OF_A_BLOCK times.
+    """
+    scope = tf.get_variable_scope()
+    # Drawn here and not in the block: both runs of it must leave out the same.
+    seeds = tf.random.uniform([DROPOUTS_OF_A_BLOCK, 2], maxval=tf.int32.max, dtype=tf.int32)
+
+    @tf.custom_gradient
+    def run(value):
+        def gradient(upstream, variables=None):
+            # Bound to the gradient's arrival, or TensorFlow would compute the block at once and
+            # keep what it was to forget; so too what depends on the seeds alone.
+            with tf.control_dependencies([upstream]):
+                again = tf.stop_gradient(value)
+            with tf.control_dependencies([again]):
+                same_seeds = tf.identity(seeds)
+            with tf.variable_scope(scope, reuse=True, auxiliary_name_scope=False):
+                result = block(again, drop=SeededDropout(same_seeds))
+            variables = variables or []
+            gradients = tf.gradients(result, [again] + variables, upstream)
+            return gradients[0], gradients[1:]
+
+        return block(value, drop=SeededDropout(seeds)), gradient
+
+    return run(x)
 
 
 def _rows_of_mask(attention_mask, positions):
@@ -515,12 +573,12 @@ def transformer_model(input_tensor, attention_mask=None, hidden_size=768, num_hi
                       hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1,
                       initializer_range=0.02, do_return_all_layers=False,
                       share_parameter_across_layers=True, ln_type="postln",
-                      output_positions=None):
+                      output_positions=None, recompute=False):
     """A stack of transformer blocks that share one set of parameters (ALBERT, section 3.1).
 
     Args:
         input_tensor: [B, S, H].
-        attention_mask, output_positions: as for `run_blocks`.
+        attention_mask, output_positions, recompute: as for `run_blocks`.
         share_parameter_across_layers: False gives each layer its own (`layer_0`, `layer_1`, ...).
 
     Returns:
@@ -538,7 +596,7 @@ def transformer_model(input_tensor, attention_mask=None, hidden_size=768, num_hi
     scopes = ["layer_shared" if share_parameter_across_layers else "layer_%d" % index
               for index in range(num_hidden_layers)]
     outputs = run_blocks(input_tensor, attention_mask, scopes, layer, ALBERT_ZH_NAMES,
-                         output_positions)
+                         output_positions, recompute)
     return outputs if do_return_all_layers else outputs[-1]
 
 
@@ -570,7 +628,8 @@ class Encoder(object):
     """
 
     def __init__(self, config, is_training, input_ids, input_mask=None, token_type_ids=None,
-                 use_one_hot_embeddings=False, scope=None, output_positions=None):
+                 use_one_hot_embeddings=False, scope=None, output_positions=None,
+                 recompute=False):
         """Builds the graph.
 
         Args:
@@ -584,6 +643,7 @@ class Encoder(object):
             output_positions: int tensor [B, P], the positions that the last layer is computed at,
                 position 0 first where the pooled output is used; None: all. It saves most of that
                 layer where few are needed, and changes no number. See `first_position`.
+            recompute: in training, as for `run_blocks`.
 
         Raises:
             UserError: the (static) sequence length is beyond the position table.
@@ -599,7 +659,8 @@ class Encoder(object):
                 self._embedding_output = self._embed(config, input_ids, token_type_ids,
                                                      use_one_hot_embeddings)
             with tf.variable_scope("encoder"):
-                self._all_layers = self._encode(config, input_mask, output_positions)
+                self._all_layers = self._encode(config, input_mask, output_positions,
+                                                recompute and is_training)
             with tf.variable_scope("pooler"):
                 self._pooled_output = pool_first_token(self._all_layers[-1],
                                                        config.initializer_range)
@@ -608,7 +669,7 @@ class Encoder(object):
         """Sets _table and _table_2; returns the embedding after LayerNorm."""
         raise NotImplementedError
 
-    def _encode(self, config, input_mask, output_positions):
+    def _encode(self, config, input_mask, output_positions, recompute):
         """Returns the outputs of all layers."""
         raise NotImplementedError
 
@@ -655,14 +716,14 @@ class BertModel(Encoder):
             config.initializer_range, "word_embeddings", use_one_hot)
         return add_types_and_positions(vectors, token_type_ids, config)
 
-    def _encode(self, config, input_mask, output_positions):
+    def _encode(self, config, input_mask, output_positions, recompute):
         layer = layer_of(config)
         return transformer_model(
             self._embedding_output, input_mask, config.hidden_size, config.num_hidden_layers,
             layer.num_attention_heads, layer.intermediate_size, layer.activation,
             layer.hidden_dropout_prob, layer.attention_probs_dropout_prob,
             layer.initializer_range, do_return_all_layers=True, ln_type=layer.ln_type,
-            output_positions=output_positions)
+            output_positions=output_positions, recompute=recompute)
 
 
 def _without_dropout(config):

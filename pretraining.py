@@ -6,8 +6,10 @@ place of next-sentence prediction (section 3.1).
 
 import collections
 import hashlib
+import itertools
 import os
 
+import batching
 import checkpoints
 import curves
 import estimators
@@ -31,10 +33,21 @@ READ_FILES_AT_ONCE = 8
 BEST_NAME = "model.ckpt-best"
 HASHED_BYTES = 1 << 26
 
+# Grouping by length: at most so many groups, of at least so many batches an epoch, by the lengths
+# of about so many records of so many files.
+MOST_GROUPS = 8
+BATCHES_OF_A_GROUP = 8
+LENGTHS_FROM = 2000
+LENGTHS_FROM_FILES = 20
+
 Schedule = collections.namedtuple("Schedule", [
     "optimizer", "learning_rate", "num_train_steps", "num_warmup_steps", "poly_power",
-    "start_warmup_step", "exclude_from_layer_adaptation", "slot_names"])
-Schedule.__doc__ = "How the weights are updated; see optimization.create_optimizer."
+    "start_warmup_step", "exclude_from_layer_adaptation", "slot_names", "parts", "loss_scaling"])
+Schedule.__new__.__defaults__ = (1, False)
+Schedule.__doc__ = """How the weights are updated; see optimization.create_optimizer.
+
+parts: number of parts that a batch is computed in; loss_scaling: whether the loss is scaled, as
+float16 needs it."""
 
 CURVES = (
     estimators.Scalar("loss", "total_loss:0", "loss"),
@@ -67,7 +80,8 @@ def define_flags(learning_rate, max_seq_length, do_train, train_batch_size, eval
     flags.DEFINE_integer("max_predictions_per_seq", 20, "Masked words per record.")
     flags.DEFINE_bool("do_train", do_train, "Train.")
     flags.DEFINE_bool("do_eval", False, "Evaluate what was trained.")
-    flags.DEFINE_integer("train_batch_size", train_batch_size, "Records per training step.")
+    flags.DEFINE_integer("train_batch_size", train_batch_size, "Records per training step; see "
+                         "--gradient_accumulation_steps and --distribution.")
     flags.DEFINE_integer("eval_batch_size", eval_batch_size, "Records per evaluation step.")
     flags.DEFINE_string("optimizer", "lamb", "lamb or adamw.")
     flags.DEFINE_float("learning_rate", learning_rate, "Peak learning rate.")
@@ -83,25 +97,43 @@ def define_flags(learning_rate, max_seq_length, do_train, train_batch_size, eval
 # Losses and metrics
 # ---------------------------------------------------------------------------------------------
 
-def masked_lm_loss(logits, ids, weights):
+def masked_lm_loss(logits, ids, weights, total_weight=None):
     """Weighted mean of the negative log-likelihood of the masked words.
 
     sum(weight * nll) / (sum(weight) + 1e-5), where nll = -log softmax(logits)[id].
 
     Args:
         logits: [rows, V]; ids: int [rows]; weights: [rows], 0 for padding.
+        total_weight: sum of the weights of the whole batch where the rows are but a part of it:
+            the losses of its parts then add up to the whole one's.
 
     Returns:
         (scalar loss, nll [rows]).
     """
+    if total_weight is None:
+        total_weight = tf.reduce_sum(weights)
     nll = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=ids, logits=logits)
-    return tf.reduce_sum(weights * nll) / (tf.reduce_sum(weights) + 1e-5), nll
+    return tf.reduce_sum(weights * nll) / (total_weight + 1e-5), nll
 
 
-def batch_accuracy(logits, ids, weights, name):
-    """Returns the weighted share of right guesses in a batch, for the curves."""
+def batch_accuracy(logits, ids, weights, total_weight):
+    """Returns the weighted share of right guesses in a batch, for the curves.
+
+    total_weight: as for `masked_lm_loss`.
+    """
     right = tf.cast(tf.equal(ids, tf.argmax(logits, -1, output_type=tf.int32)), tf.float32)
-    return tf.div_no_nan(tf.reduce_sum(weights * right), tf.reduce_sum(weights), name=name)
+    return tf.div_no_nan(tf.reduce_sum(weights * right), total_weight)
+
+
+Totals = collections.namedtuple("Totals", ["lm_weight", "records"])
+Totals.__doc__ = "What a batch's losses are divided by: scalars, over all parts and replicas."
+
+
+def totals_of(features):
+    """Returns the Totals of the batch that this replica's one is a share of."""
+    records_here = tf.cast(tf.shape(features["input_ids"])[0], tf.float32)
+    return Totals(*optimization.sum_over_replicas(
+        [tf.reduce_sum(features["masked_lm_weights"]), records_here]))
 
 
 def metric_fn(lm_logits, lm_ids, lm_weights, order_logits, order_labels):
@@ -123,55 +155,87 @@ def metric_fn(lm_logits, lm_ids, lm_weights, order_logits, order_labels):
 # The model function
 # ---------------------------------------------------------------------------------------------
 
-def model_fn_builder(config, model_class, schedule, model_fit=None, use_tpu=False):
-    """Returns the model_fn of a TPUEstimator.
+Outputs = collections.namedtuple("Outputs", [
+    "lm_logits", "lm_ids", "lm_weights", "order_logits", "order_labels"])
+Outputs.__doc__ = """What the heads say and what is right, [rows, V], [rows], [rows], [B, 2], [B]:
+one row a masked position."""
+
+
+def outputs_of(config, model_class, features, training, use_tpu=False, recompute=False):
+    """Builds encoder and heads; returns their Outputs for the features."""
+    # The last layer is needed at the first token, for the order, and at the masked ones.
+    wanted = tf.concat([modeling.first_position(features["input_ids"]),
+                        features["masked_lm_positions"]], axis=1)
+    model = model_class(config, training, features["input_ids"], features["input_mask"],
+                        features["segment_ids"], use_one_hot_embeddings=use_tpu,
+                        output_positions=wanted, recompute=recompute)
+    at_masks = tf.reshape(model.get_sequence_output()[:, 1:, :], [-1, config.hidden_size])
+    return Outputs(
+        modeling.masked_lm_logits(config, at_masks, model.get_embedding_table(),
+                                  model.get_embedding_table_2()),
+        tf.reshape(features["masked_lm_ids"], [-1]),
+        tf.reshape(features["masked_lm_weights"], [-1]),
+        modeling.sentence_order_logits(config, model.get_pooled_output()),
+        tf.reshape(features["next_sentence_labels"], [-1]))
+
+
+def losses(outputs, totals):
+    """Returns (loss, {name of a curve: scalar}), shares in those of the batch of `totals`."""
+    lm_loss, _ = masked_lm_loss(outputs.lm_logits, outputs.lm_ids, outputs.lm_weights,
+                                totals.lm_weight)
+    order_loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=outputs.order_labels, logits=outputs.order_logits)) / totals.records
+    return lm_loss + order_loss, {
+        "masked_lm_loss": lm_loss,
+        "masked_lm_accuracy": batch_accuracy(outputs.lm_logits, outputs.lm_ids,
+                                             outputs.lm_weights, totals.lm_weight),
+        "sentence_order_loss": order_loss,
+        "sentence_order_accuracy": batch_accuracy(
+            outputs.order_logits, outputs.order_labels,
+            tf.ones_like(outputs.order_labels, tf.float32), totals.records)}
+
+
+def model_fn_builder(config, model_class, schedule, model_fit=None, use_tpu=False,
+                     recompute=False):
+    """Returns the model_fn of an estimator.
 
     Args:
         config: a configuration; model_class: the encoder that takes it.
         schedule: Schedule, or None when nothing is trained.
         model_fit: checkpoints.Fit to start from, or None for random initialisation.
+        recompute: as for modeling.Encoder.
     """
     def model_fn(features, labels, mode, params):
         del labels, params
-        training = mode == tf.estimator.ModeKeys.TRAIN
-
-        # ---- encoder and heads
-        model = model_class(config, training, features["input_ids"], features["input_mask"],
-                            features["segment_ids"], use_one_hot_embeddings=use_tpu)
-        at_masks = modeling.gather_positions(model.get_sequence_output(),
-                                             features["masked_lm_positions"])
-        lm_logits = modeling.masked_lm_logits(config, at_masks, model.get_embedding_table(),
-                                              model.get_embedding_table_2())
-        order_logits = modeling.sentence_order_logits(config, model.get_pooled_output())
-
-        # ---- losses
-        lm_ids = tf.reshape(features["masked_lm_ids"], [-1])
-        lm_weights = tf.reshape(features["masked_lm_weights"], [-1])
-        order_labels = tf.reshape(features["next_sentence_labels"], [-1])
-        lm_loss, _ = masked_lm_loss(lm_logits, lm_ids, lm_weights)
-        order_loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(
-            labels=order_labels, logits=order_logits))
-        tf.identity(lm_loss, name="masked_lm_loss")
-        tf.identity(order_loss, name="sentence_order_loss")
-        loss = tf.add(lm_loss, order_loss, name="total_loss")
-        if training:
-            batch_accuracy(lm_logits, lm_ids, lm_weights, "masked_lm_accuracy")
-            batch_accuracy(order_logits, order_labels, tf.ones_like(order_labels, tf.float32),
-                           "sentence_order_accuracy")
-
-        # ---- initialisation, training, evaluation
-        scaffold = estimators.scaffold_fn(model_fit, use_tpu, with_global_step=not training)
-        if training:
-            train_op = optimization.create_optimizer(
-                loss, schedule.learning_rate, schedule.num_train_steps,
-                schedule.num_warmup_steps, use_tpu, schedule.optimizer, schedule.poly_power,
-                schedule.start_warmup_step, slot_names=schedule.slot_names,
-                exclude_from_layer_adaptation=schedule.exclude_from_layer_adaptation)
-            return tf.estimator.tpu.TPUEstimatorSpec(mode, loss=loss, train_op=train_op,
-                                                     scaffold_fn=scaffold)
+        if mode == tf.estimator.ModeKeys.TRAIN:
+            return train_spec(features)
+        outputs = outputs_of(config, model_class, features, False, use_tpu)
+        loss, _ = losses(outputs, totals_of(features))
         return tf.estimator.tpu.TPUEstimatorSpec(
-            mode, loss=loss, scaffold_fn=scaffold,
-            eval_metrics=(metric_fn, [lm_logits, lm_ids, lm_weights, order_logits, order_labels]))
+            mode, loss=loss, eval_metrics=(metric_fn, list(outputs)),
+            scaffold_fn=estimators.scaffold_fn(model_fit, use_tpu, with_global_step=True))
+
+    def train_spec(features):
+        # ---- gradients; losses are divided by what the whole batch holds, so that they add up
+        totals = totals_of(features)
+        loss_scale = optimization.LossScale() if schedule.loss_scaling else None
+        gradients, scalars = optimization.differentiate(
+            lambda part: losses(outputs_of(config, model_class, part, True, use_tpu, recompute),
+                                totals),
+            features, schedule.parts, loss_scale)
+        shown = optimization.name_scalars(dict(scalars, total_loss=scalars["loss"]))
+
+        # ---- initialisation, update
+        scaffold = estimators.scaffold_fn(model_fit, use_tpu)
+        train_op = optimization.create_optimizer(
+            None, schedule.learning_rate, schedule.num_train_steps, schedule.num_warmup_steps,
+            use_tpu, schedule.optimizer, schedule.poly_power, schedule.start_warmup_step,
+            slot_names=schedule.slot_names,
+            exclude_from_layer_adaptation=schedule.exclude_from_layer_adaptation,
+            gradients=gradients, loss_scale=loss_scale)
+        return tf.estimator.tpu.TPUEstimatorSpec(
+            tf.estimator.ModeKeys.TRAIN, loss=scalars["loss"],
+            train_op=tf.group(train_op, shown), scaffold_fn=scaffold)
 
     return model_fn
 
@@ -193,18 +257,27 @@ def check_input(paths, config, sizes):
         records.check(path, records.PRETRAINING, sizes, value_limits(config, sizes))
 
 
-def input_fn_builder(paths, sizes, is_training, random_seed=None, drop_remainder=False):
+def input_fn_builder(paths, sizes, is_training, random_seed=None, fixed_shapes=False,
+                     drop_remainder=False):
     """Returns the input_fn over record files.
 
     Training reads all files for ever, in an order drawn anew each epoch; evaluation reads them
-    once, in order.
+    once, in order. Each worker of a distributed training reads files of its own, or, where there
+    are fewer files than workers, records of its own. Records may be padded or not: batches hold
+    what they have without padding, are of like length in training, and padded to their longest.
 
     Args:
-        sizes: {"sequence": S, "predictions": P}.
+        sizes: {"sequence": S, "predictions": P}, the most there may be.
+        fixed_shapes: pad all batches to S and P (TPU, XLA).
         drop_remainder: leave an incomplete last batch out (TPUs need full ones).
     """
-    def input_fn(params):
+    def input_fn(params, input_context=None):
+        batch_size = params["batch_size"]
+        workers = input_context.num_input_pipelines if input_context else 1
+        shard_files = workers <= len(paths)
         dataset = tf.data.Dataset.from_tensor_slices(tf.constant(paths))
+        if workers > 1 and shard_files:
+            dataset = dataset.shard(workers, input_context.input_pipeline_id)
         if is_training:
             dataset = dataset.shuffle(len(paths), seed=random_seed)
             # Dataset.interleave with num_parallel_calls corrupts the heap of TensorFlow 1.15 when a
@@ -212,15 +285,58 @@ def input_fn_builder(paths, sizes, is_training, random_seed=None, drop_remainder
             dataset = dataset.apply(tf.data.experimental.parallel_interleave(
                 tf.data.TFRecordDataset, cycle_length=min(READ_FILES_AT_ONCE, len(paths)),
                 sloppy=False))
+            if not shard_files:
+                dataset = dataset.shard(workers, input_context.input_pipeline_id)
             dataset = dataset.shuffle(SHUFFLE_BUFFER, seed=random_seed).repeat()
         else:
             dataset = dataset.flat_map(tf.data.TFRecordDataset)
-        dataset = dataset.map(lambda record: records.decode(records.PRETRAINING, record, sizes),
-                              num_parallel_calls=tf.data.experimental.AUTOTUNE)
-        dataset = dataset.batch(params["batch_size"], drop_remainder or is_training)
+        dataset = dataset.map(
+            lambda record: without_padding(records.decode(records.PRETRAINING, record, sizes)),
+            num_parallel_calls=tf.data.experimental.AUTOTUNE)
+        shapes = {field.name: [sizes[field.length] if fixed_shapes else None]
+                  if field.length in sizes else [field.length] for field in records.PRETRAINING}
+        limits = length_limits(paths, batch_size) if is_training and not fixed_shapes else []
+        if limits:
+            dataset = dataset.apply(tf.data.experimental.bucket_by_sequence_length(
+                lambda features: tf.size(features["input_ids"]), limits,
+                [batch_size] * (len(limits) + 1), shapes, drop_remainder=True))
+        else:
+            dataset = dataset.padded_batch(batch_size, shapes,
+                                           drop_remainder=drop_remainder or is_training)
         return runtime.without_auto_shard(dataset.prefetch(2))
 
     return input_fn
+
+
+def without_padding(features):
+    """Cuts the zeros off that a record was padded with; takes and returns {field: [length]}."""
+    ends = {"sequence": _end(features["input_mask"]),
+            "predictions": _end(features["masked_lm_weights"])}
+    return {field.name: features[field.name][:ends[field.length]]
+            if field.length in ends else features[field.name] for field in records.PRETRAINING}
+
+
+def _end(values):
+    """Returns one more than the place of the last value that is not 0. [length] to scalar."""
+    places = tf.range(1, tf.size(values) + 1)
+    return tf.reduce_max(tf.concat([[0], tf.where(tf.equal(values, 0), tf.zeros_like(places),
+                                                  places)], axis=0))
+
+
+def length_limits(paths, batch_size):
+    """Returns where to part records by length, judged by some of them: batching.boundaries.
+
+    Fewer groups for less data, so that no batch holds the same few records again and again.
+    """
+    lengths, bytes_read = [], 0
+    for path in paths[:LENGTHS_FROM_FILES]:
+        for serialized in itertools.islice(
+                records.read(path), -(-LENGTHS_FROM // min(len(paths), LENGTHS_FROM_FILES))):
+            lengths.append(records.length(serialized, "input_mask"))
+            bytes_read += len(serialized)
+    count = len(lengths) * sum(files.size(path) for path in paths) / max(bytes_read, 1)
+    groups = min(MOST_GROUPS, int(count / (batch_size * BATCHES_OF_A_GROUP)))
+    return batching.boundaries(lengths, groups) if groups > 1 else []
 
 
 def warn_if_never_filled(paths, batch_size):
@@ -231,8 +347,8 @@ def warn_if_never_filled(paths, batch_size):
             count += 1
             if count >= batch_size:
                 return
-    say("WARNING: --train_batch_size=%d is more than the %d records there are: every batch holds "
-        "records several times" % (batch_size, count))
+    say("WARNING: a batch of %d (--train_batch_size x accumulation x devices) is more than the %d "
+        "records there are: every batch holds records several times" % (batch_size, count))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -279,26 +395,32 @@ def run(values, settings, layout, config, keep_best=False, init_from_group0=Fals
         config, shapes, record, settings.output_dir, values["init_checkpoint"],
         values["allow_partial_init"], slots if values["do_train"] else (), init_from_group0)
     trained_with = {name: values[name] for name in (
-        "train_batch_size", "learning_rate", "num_warmup_steps", "poly_power", "input_file")}
+        "train_batch_size", "gradient_accumulation_steps", "learning_rate", "num_warmup_steps",
+        "poly_power", "input_file")}
     if values["do_train"]:
         record.require_same_settings(trained_with, refuse=False)
     files.make_dir(settings.output_dir, "output_dir")
-    record.begin(values, start and start.prefix, config=config,
-                 keep_start=bool(checkpoints.latest_in(settings.output_dir)),
-                 trained_with=trained_with if values["do_train"] else None,
-                 data=sorted(set(train_files + eval_files)))
-    files.write_text(os.path.join(settings.output_dir, "albert_config.json"),
-                     config.to_json_string())
+    if estimators.is_chief(settings):
+        record.begin(values, start and start.prefix, config=config,
+                     keep_start=bool(checkpoints.latest_in(settings.output_dir)),
+                     trained_with=trained_with if values["do_train"] else None,
+                     data=sorted(set(train_files + eval_files)))
+        files.write_text(os.path.join(settings.output_dir, "albert_config.json"),
+                         config.to_json_string())
 
     # ---- training, evaluation, export
     if values["do_train"]:
         schedule = Schedule(
             values["optimizer"], values["learning_rate"], values["num_train_steps"],
             values["num_warmup_steps"], values["poly_power"], values["start_warmup_step"],
-            layout.lamb_exclusions, slots)
-        train(model_fn_builder(config, layout.model_class, schedule, start, settings.use_tpu),
-              settings, config, train_files, sizes, values["train_batch_size"],
+            layout.lamb_exclusions, slots, settings.gradient_accumulation_steps,
+            settings.precision == "float16")
+        model_fn = model_fn_builder(config, layout.model_class, schedule, start, settings.use_tpu,
+                                    settings.recompute)
+        train(model_fn, settings, config, train_files, sizes, values["train_batch_size"],
               values["num_train_steps"])
+    if not estimators.is_chief(settings):
+        return  # the rest is one machine's work
     results, chosen = {}, checkpoints.latest_in(settings.output_dir)
     if values["do_eval"]:
         chosen = chosen or checkpoints.resolve(values["init_checkpoint"])
@@ -448,15 +570,18 @@ def train(model_fn, run, config, paths, sizes, batch_size, num_train_steps):
         say("Already trained to step %d; raise --num_train_steps to train on"
             % checkpoints.step_in_name(latest))
         return
-    warn_if_never_filled(paths, batch_size)
+    in_a_step = estimators.examples_per_step(run, batch_size)
+    if estimators.is_chief(run):
+        warn_if_never_filled(paths, in_a_step)
     hook = estimators.ProgressHook("pre-train", num_train_steps, () if run.use_tpu else CURVES,
-                                   run.output_dir, batch_size)
+                                   run.output_dir, in_a_step)
     estimator = estimators.make_estimator(model_fn, run, run.output_dir,
                                           train_batch_size=batch_size)
     with records.naming_the_damaged(paths, records.PRETRAINING, sizes,
                                     value_limits(config, sizes)):
-        estimator.train(input_fn_builder(paths, sizes, True, run.random_seed),
-                        max_steps=num_train_steps, hooks=[hook])
+        estimators.train(estimator, run, input_fn_builder(paths, sizes, True, run.random_seed,
+                                                          fixed_shapes=run.use_tpu or run.xla),
+                         num_train_steps, [hook])
     say("Trained to step %d: %s" % (num_train_steps, checkpoints.latest_in(run.output_dir)))
 
 
@@ -473,7 +598,8 @@ def evaluate(model_fn, run, config, paths, sizes, batch_size, coverage, name):
     with records.naming_the_damaged(paths, records.PRETRAINING, sizes,
                                     value_limits(config, sizes)):
         metrics = estimator.evaluate(
-            input_fn_builder(paths, sizes, False, drop_remainder=run.use_tpu), steps=steps,
+            input_fn_builder(paths, sizes, False, fixed_shapes=run.use_tpu or run.xla,
+                             drop_remainder=run.use_tpu), steps=steps,
             hooks=[estimators.ProgressHook("evaluate %s" % name, steps)])
     return evaluation_results(metrics, covered, total)
 

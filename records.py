@@ -17,7 +17,8 @@ Field = collections.namedtuple("Field", ["name", "dtype", "length"])
 Field.__doc__ = """One feature of a record.
 
 name: key in the tf.train.Example; dtype: "int64" or "float32"; length: a number, or the name
-of a size ("sequence", "predictions") that `decode` is given."""
+of a size ("sequence", "predictions"): a record holds as many of these numbers as it has tokens, or
+masked words, or is padded with zeros to the longest there may be."""
 
 # The keys are those of every published ALBERT and BERT pre-training record.
 # `next_sentence_labels` holds the sentence-order label: 1 = swapped.
@@ -40,6 +41,8 @@ CLASSIFICATION = (
     Field("label_ids", "int64", 1),
     Field("is_real_example", "int64", 1),
 )
+
+FLAGS_OF_SIZES = {"sequence": "max_seq_length", "predictions": "max_predictions_per_seq"}
 
 
 def encode(schema, values):
@@ -69,23 +72,28 @@ def decode(schema, serialized, sizes):
     Args:
         schema: sequence of Field.
         serialized: scalar string tensor.
-        sizes: dict of size name to number, e.g. {"sequence": 128, "predictions": 20}; a size of
-            None means that records carry their own length, which gives tensors of shape [None].
+        sizes: dict of size name to the most numbers there may be, e.g. {"sequence": 128,
+            "predictions": 20}; None: any number.
+
+    Returns:
+        {field name: tensor}, [length] as the record has it where the field's length is a size.
+        Running it raises InvalidArgumentError for a record that breaks the rules of `check`.
     """
-    parsers = {}
-    for field in schema:
-        length = _length(field, sizes)
-        dtype = tf.as_dtype(field.dtype)
-        parsers[field.name] = (
-            tf.FixedLenSequenceFeature([], dtype, allow_missing=True) if length is None
-            else tf.FixedLenFeature([length], dtype))
+    parsers = {
+        field.name: tf.FixedLenSequenceFeature([], tf.as_dtype(field.dtype), allow_missing=True)
+        if field.length in sizes else tf.FixedLenFeature([field.length], tf.as_dtype(field.dtype))
+        for field in schema}
     example = tf.parse_single_example(serialized, parsers)
-    return {name: tf.cast(value, tf.int32) if value.dtype == tf.int64 else value
-            for name, value in example.items()}
-
-
-def _length(field, sizes):
-    return sizes[field.length] if isinstance(field.length, str) else field.length
+    rules = []
+    for size, most in sizes.items():
+        lengths = tf.stack([tf.size(example[field.name]) for field in schema
+                            if field.length == size])
+        rules.append(tf.Assert(tf.reduce_all(tf.equal(lengths, lengths[0])), [lengths]))
+        if most is not None:
+            rules.append(tf.Assert(lengths[0] <= most, [lengths]))
+    with tf.control_dependencies(rules):
+        return {name: tf.cast(value, tf.int32) if value.dtype == tf.int64 else tf.identity(value)
+                for name, value in example.items()}
 
 
 def write(path, serialized_records):
@@ -126,6 +134,12 @@ def load(path, schema):
     return columns
 
 
+def length(serialized, mask):
+    """Returns the number of ones in a field of a serialised record: its length without padding."""
+    example = tf.train.Example.FromString(serialized)
+    return sum(example.features.feature[mask].int64_list.value)
+
+
 def count(paths):
     """Returns the number of records in several files."""
     return sum(1 for path in paths for _ in read(path))
@@ -135,12 +149,13 @@ def check(path, schema, sizes, limits=None, all_records=False):
     """Checks the first record of a file, or all of them, against the schema.
 
     Args:
-        sizes: {size name: number}, as for `decode`.
+        sizes: {size name: most numbers}, as for `decode`.
         limits: {field name: number}; values must lie from 0 to below it.
 
     Raises:
-        UserError: the file holds no record, is damaged, lacks a key, holds another length than
-            the flags say or a value out of range; the message names file, record, key and number.
+        UserError: the file holds no record, is damaged, lacks a key, holds more numbers than the
+            flags say, fields that do not go together or a value out of range; the message names
+            file, record, key and number.
     """
     number = 0
     for number, serialized in enumerate(read(path), start=1):
@@ -153,18 +168,34 @@ def check(path, schema, sizes, limits=None, all_records=False):
 
 def _check_record(place, serialized, schema, sizes, limits):
     features = _parse(place, serialized, schema)
+    first_of_size = {}
     for field in schema:
         numbers = _numbers(features, field)
-        expected = _length(field, sizes)
-        if expected is not None and len(numbers) != expected:
-            raise UserError("%s: %s holds %d numbers where %d are expected; %s" % (
-                place, field.name, len(numbers), expected, _remedy(field, len(numbers))))
+        _check_length(place, field, len(numbers), sizes, first_of_size)
         limit = limits.get(field.name)
         if limit is not None and not all(0 <= value < limit for value in numbers):
             raise UserError(
                 "%s: %s holds %d, but values lie from 0 to %d with this configuration; use the "
                 "configuration and vocabulary that the records were made for"
                 % (place, field.name, max(numbers, key=abs), limit - 1))
+
+
+def _check_length(place, field, found, sizes, first_of_size):
+    """Checks the length of a field; first_of_size: {size name: (field name, length)} so far."""
+    if field.length not in sizes:
+        if found != field.length:
+            raise UserError("%s: %s holds %d numbers where %d are expected; make it again"
+                            % (place, field.name, found, field.length))
+        return
+    most = sizes[field.length]
+    if most is not None and found > most:
+        raise UserError("%s: %s holds %d numbers where there may be %d; use --%s=%d, or make the "
+                        "records again" % (place, field.name, found, most,
+                                           FLAGS_OF_SIZES[field.length], found))
+    name, length = first_of_size.setdefault(field.length, (field.name, found))
+    if found != length:
+        raise UserError("%s: %s holds %d numbers, %s %d; make the records again"
+                        % (place, name, length, field.name, found))
 
 
 def _parse(place, serialized, schema):
@@ -202,9 +233,3 @@ def naming_the_damaged(paths, schema, sizes, limits=None):
         for path in paths:
             check(path, schema, sizes, limits, all_records=True)
         raise
-
-
-def _remedy(field, found):
-    flags = {"sequence": "max_seq_length", "predictions": "max_predictions_per_seq"}
-    flag = flags.get(field.length)
-    return "use --%s=%d, or make the records again" % (flag, found) if flag else "make it again"

@@ -4,7 +4,9 @@ Import it before TensorFlow: the quiet start works through settings that TensorF
 while it loads. `run(main)` is the last line of every entry script that uses TensorFlow.
 """
 
+import errno
 import os
+import sys
 import warnings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -13,6 +15,7 @@ warnings.filterwarnings("ignore", category=FutureWarning)
 warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 import tensorflow.compat.v1 as tf  # noqa: E402 - the settings above come first
+from tensorflow.core.protobuf import rewriter_config_pb2  # noqa: E402
 
 import errors  # noqa: E402
 from errors import UserError  # noqa: E402
@@ -34,6 +37,57 @@ def without_auto_shard(dataset):
         options.experimental_distribute.auto_shard_policy = (
             tf.data.experimental.AutoShardPolicy.OFF)
     return dataset.with_options(options)
+
+
+def why_no_bfloat16(cpuinfo="/proc/cpuinfo"):
+    """Returns why matrix products on this machine's CPU cannot be in bfloat16, None if they can.
+
+    Args:
+        cpuinfo: the file in which Linux describes the CPU.
+    """
+    if IS_TF1:
+        return ("TensorFlow 1.15 has none on CPUs; use TensorFlow 2 (.venv-tf2), or "
+                "--precision=float32")
+    if os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0":
+        return "the environment's TF_ENABLE_ONEDNN_OPTS=0 turns it off; unset it"
+    words = set()
+    if os.path.exists(cpuinfo):
+        with open(cpuinfo) as stream:
+            words.update(stream.read().split())
+    if not words & {"avx512_bf16", "amx_bf16"}:
+        return ("this CPU has neither avx512_bf16 nor amx_bf16, without which it would be slower; "
+                "use --precision=float32")
+    return None
+
+
+def enable_bfloat16(session_config):
+    """Makes oneDNN multiply matrices in bfloat16; where `why_no_bfloat16` returns None."""
+    options = session_config.graph_options.rewrite_options
+    options.auto_mixed_precision_onednn_bfloat16 = rewriter_config_pb2.RewriterConfig.ON
+
+
+def free_server():
+    """Frees what this process served other workers through.
+
+    TensorFlow 1.15 keeps it until Python ends, and then fails with a traceback on the screen.
+    """
+    if IS_TF1:
+        from tensorflow.python.distribute import distribute_coordinator
+        distribute_coordinator._thread_local.server = None
+
+
+def restart():
+    """Runs the program anew in this process's place, with the same command line."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if int(name) > 2:  # the new program listens where the old one's server does
+                os.set_inheritable(int(name), False)
+        except OSError as error:  # the folder's own descriptor, closed by now
+            if error.errno != errno.EBADF:
+                raise
+    os.execv(sys.executable, [sys.executable] + sys.argv)
 
 
 def run(main, positional=0):

@@ -149,3 +149,63 @@ def test_positions_go_with_a_mask_per_position():
         return some, tf.reshape(modeling.gather_positions(whole, wanted), tf.shape(some))
 
     np.testing.assert_allclose(*run(build, x, mask, positions), atol=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------
+# Blocks computed again on the way back
+# ---------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", sorted(ENCODERS))
+def test_recomputed_blocks_have_the_same_gradients(name):
+    model_class, config_class, settings = ENCODERS[name]
+    config = config_class.from_dict(settings)
+    ids = np.random.RandomState(5).randint(0, config.vocab_size, size=[2, 9]).astype(np.int32)
+    mask = np.array([[1] * 9, [1] * 6 + [0] * 3], np.int32)
+
+    def build(*inputs):
+        found = []
+        for recompute in (True, False):
+            with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
+                model = model_class(config, True, *inputs, scope="bert", recompute=recompute,
+                                    output_positions=tf.constant([[0, 3], [0, 4]]))
+            loss = tf.reduce_sum(tf.sin(3.0 * model.get_sequence_output())) + tf.reduce_sum(
+                model.get_pooled_output())
+            found.append([loss] + [tf.convert_to_tensor(gradient) for gradient in tf.gradients(
+                loss, tf.trainable_variables())])
+        return found
+
+    found, expected = run(build, ids, mask)
+    assert len(found) > 20
+    for one, other in zip(found, expected):
+        np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_a_recomputed_block_leaves_out_the_same_as_before():
+    """With dropout, the derivative equals the difference of the values under the same seeds."""
+    def block(x, drop):
+        with tf.variable_scope("inner"):
+            for _ in range(modeling.DROPOUTS_OF_A_BLOCK):
+                x = drop(modeling.dense(x, 12, "dense_%d" % x.shape.as_list()[1]), 0.4)
+        return x
+
+    with tf.Graph().as_default(), tf.Session() as session:
+        value = tf.get_variable("value", [5, 12])
+        with tf.variable_scope("scope", reuse=tf.AUTO_REUSE):
+            result = modeling.recomputed(block, value)
+        slope, = tf.gradients(tf.reduce_sum(result), value)
+        session.run(tf.global_variables_initializer())
+        seen = set()
+        for _ in range(5):
+            # The block is linear: value times slope is its sum (its biases are 0).
+            total, product = session.run([tf.reduce_sum(result), tf.reduce_sum(value * slope)])
+            np.testing.assert_allclose(total, product, rtol=1e-4, atol=1e-5)
+            seen.add(float(total))
+    assert len(seen) == 5  # each step leaves out something else
+
+
+def test_seeded_dropout_keeps_the_mean():
+    with tf.Graph().as_default(), tf.Session() as session:
+        drop = modeling.SeededDropout(tf.constant([[1, 2], [3, 4]]))
+        first, second = session.run([drop(tf.ones([200, 100]), 0.25) for _ in range(2)])
+    assert set(np.unique(first.round(4))) == {0.0, np.float32(1.3333)}  # 1 / 0.75
+    assert abs((first > 0).mean() - 0.75) < 0.02 and (first != second).any()

@@ -444,8 +444,9 @@ def test_a_word_that_exceeds_the_limit_is_passed_over():
 # Records, files, workers
 # ---------------------------------------------------------------------------------------------
 
-def test_records_have_the_known_keys_at_full_length(settings):
-    summary = cpd.create(settings)
+@pytest.mark.parametrize("pad_records", [False, True])
+def test_records_have_the_known_keys(settings, pad_records):
+    summary = cpd.create(settings._replace(pad_records=pad_records))
     (path,) = summary["outputs"]
     records.check(path, records.PRETRAINING, {"sequence": 64, "predictions": 10})
     found = read_records([path])
@@ -461,14 +462,16 @@ def test_records_have_the_known_keys_at_full_length(settings):
     for record in found:
         length = sum(record["input_mask"])
         assert set(record) == {field.name for field in records.PRETRAINING}
-        assert record["input_mask"] == [1] * length + [0] * (64 - length)
-        assert record["input_ids"][length:] == [0] * (64 - length)
+        padding = [0] * (64 - length) if pad_records else []
+        assert record["input_mask"] == [1] * length + padding
+        assert record["input_ids"][length:] == padding
         first = record["input_ids"].index(102) + 1
-        assert record["segment_ids"] == [0] * first + [1] * (length - first) + [0] * (64 - length)
+        assert record["segment_ids"] == [0] * first + [1] * (length - first) + padding
         number = int(sum(record["masked_lm_weights"]))
-        assert record["masked_lm_weights"] == [1.0] * number + [0.0] * (10 - number)
-        assert record["masked_lm_positions"][number:] == [0] * (10 - number)
-        assert record["masked_lm_ids"][number:] == [0] * (10 - number)
+        unused = [0] * (10 - number) if pad_records else []
+        assert record["masked_lm_weights"] == [1.0] * number + unused
+        assert record["masked_lm_positions"][number:] == unused
+        assert record["masked_lm_ids"][number:] == unused
     with open(os.path.join(os.path.dirname(path), "x.json"), encoding="utf-8") as stream:
         assert json.load(stream) == json.loads(json.dumps(summary))
     assert sorted(os.listdir(os.path.dirname(path))) == ["x.json", "x.tfrecord"]
@@ -492,12 +495,23 @@ def test_same_seed_same_bytes_whatever_the_workers(settings, tmp_path, monkeypat
 def test_records_are_the_same_on_every_runtime(settings):
     # Both runtimes must give this digest. It changes with the vocabulary, jieba's dictionary or
     # the meaning of a draw; a change of that kind belongs in CHANGELOG.md.
-    cpd.create(settings._replace(max_ngram=2))
+    cpd.create(settings._replace(max_ngram=2, pad_records=True))
     with open(settings.output_file, "rb") as stream:
         assert hashlib.sha256(stream.read()).hexdigest() == DIGEST
 
 
 DIGEST = "a47b1768fde1f22516aaf1ce039a8101dd9fbc30e95aea4cc36b4f8e704e6ab9"
+
+
+def test_padding_is_all_that_pad_records_adds(settings):
+    cpd.create(settings)
+    plain = read_records([settings.output_file])
+    cpd.create(settings._replace(pad_records=True, overwrite=True))
+    padded = read_records([settings.output_file])
+    assert len(plain) == len(padded)
+    for short, full in zip(plain, padded):
+        assert all(full[name][:len(value)] == value and not any(full[name][len(value):])
+                   for name, value in short.items())
 
 
 def test_spawned_workers_give_the_same_records(settings):

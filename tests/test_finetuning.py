@@ -13,6 +13,7 @@ from helpers import (TINY, assert_user_error, read, run_here, run_script, write_
                      write_vocabulary)
 
 import curves
+import estimators
 import files
 import finetuning
 import run_classifier
@@ -322,6 +323,9 @@ def test_balanced_weights_make_all_classes_weigh_alike():
     assert finetuning.balanced_weights(examples(*"abab"), ("a", "b")) == [1.0, 1.0]
 
 
+SETTINGS = estimators.RunSettings("out", False, None, None, None, None, 8, 1, 1, 1, 1, 1)
+
+
 @pytest.mark.parametrize("changes, steps, warmup", [
     ({}, 75, 7), ({"num_train_epochs": 0.5}, 12, 1), ({"max_train_steps": 20}, 20, 2),
     ({"max_train_steps": 99}, 75, 7), ({"train_batch_size": 1000}, 1, 0),
@@ -330,8 +334,16 @@ def test_the_number_of_steps(changes, steps, warmup):
     values = dict({"train_batch_size": 4, "num_train_epochs": 3.0, "max_train_steps": 0,
                    "warmup_proportion": 0.1, "learning_rate": 0.5, "class_weights": "none"},
                   **changes)
-    recipe = finetuning.recipe_for(examples(*"a" * 100), ("a", "b"), values)
-    assert recipe == (0.5, steps, warmup, None)
+    recipe = finetuning.recipe_for(examples(*"a" * 100), ("a", "b"), values, SETTINGS)
+    assert recipe == (0.5, steps, warmup, None, 1, False)
+
+
+def test_epochs_count_all_that_a_step_sees():
+    values = {"train_batch_size": 4, "num_train_epochs": 2.0, "max_train_steps": 0,
+              "warmup_proportion": 0.0, "learning_rate": 0.5, "class_weights": "none"}
+    recipe = finetuning.recipe_for(examples(*"a" * 48), ("a",), values, SETTINGS._replace(
+        gradient_accumulation_steps=3, precision="float16"))
+    assert recipe == (0.5, 8, 0, None, 3, True)  # 48 examples, twice, 12 a step
 
 
 def test_a_vocabulary_must_fit_the_model(tmp_path, capsys):

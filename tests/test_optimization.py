@@ -103,7 +103,7 @@ def test_clipping_sums_what_one_word_gets_twice():
         looked_up = tf.gather(table, [1, 1])
         gradients = tf.gradients(tf.reduce_sum(2.0 * looked_up), [table])
         assert isinstance(gradients[0], tf.IndexedSlices)
-        clipped = optimization.clip_gradients(gradients, 1.0)
+        clipped, _ = optimization.clip_gradients(gradients, 1.0)
         session.run(tf.global_variables_initializer())
         value, norm = session.run([clipped[0], "gradient_norm:0"])
     assert norm == pytest.approx(4.0)
@@ -122,6 +122,28 @@ def test_bias_correction_of_the_first_step_gives_the_gradient_back():
     # Corrected, m / sqrt(v) is the gradient's sign; the ratio is |w| / |sign| = sqrt(5 / 2).
     np.testing.assert_allclose(found, [1.0 - 0.1 * np.sqrt(2.5), 2.0 + 0.1 * np.sqrt(2.5)],
                                atol=1e-4)
+
+
+@pytest.mark.parametrize("lamb", [False, True])
+def test_bias_correction_step_by_step_equals_numpy(lamb):
+    """Algorithm 2 of the LAMB paper; epsilon is large, to see where it stands."""
+    epsilon, rate, start = 0.1, 0.05, np.array([0.5, -0.2, 0.9])
+    w, m, v = start, np.zeros(3), np.zeros(3)
+    with tf.Graph().as_default(), tf.Session() as session:
+        variable = tf.get_variable("w", initializer=tf.constant(start, tf.float32))
+        step = tf.placeholder(tf.int64, [])
+        kind = lamb_optimizer.LAMBOptimizer if lamb else optimization.AdamWeightDecayOptimizer
+        op = kind(rate, bias_correction=True, step=step, epsilon=epsilon).apply_gradients(
+            [(2.0 * variable, variable)])
+        session.run(tf.global_variables_initializer())
+        for done in range(4):
+            session.run(op, {step: done})
+            gradient = 2.0 * w
+            m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient ** 2
+            u = m / (1 - 0.9 ** (done + 1))
+            u = u / (np.sqrt(v / (1 - 0.999 ** (done + 1))) + epsilon) + 0.01 * w
+            w = w - rate * (np.linalg.norm(w) / np.linalg.norm(u) if lamb else 1.0) * u
+            np.testing.assert_allclose(session.run(variable), w, atol=1e-5)
 
 
 def test_bias_correction_needs_the_step():
@@ -146,3 +168,117 @@ def test_three_numbers_converge(optimizer):
 def test_a_variable_of_zeros_moves_under_lamb():
     found, _, _ = run_steps(2, optimizer="lamb")
     assert np.abs(found["output_bias"]).max() > 1e-4
+
+
+# ---------------------------------------------------------------------------------------------
+# Gradients part by part, and scaled
+# ---------------------------------------------------------------------------------------------
+
+def mean_of_squares(features):
+    """A loss's share in that of 8 rows, with a table of which each row takes one entry."""
+    with tf.variable_scope("model"):
+        kernel = tf.get_variable("kernel", initializer=tf.constant([[0.5, -0.2], [0.15, 0.9]]))
+        table = tf.get_variable("table", initializer=tf.constant([0.1, 0.2, 0.3]))
+        tf.get_variable("unused", initializer=tf.constant([1.0]))
+    rows = tf.matmul(features["x"], kernel)
+    rows *= tf.gather(table, features["entry"])[:, tf.newaxis]
+    return tf.reduce_sum(tf.square(rows)) / 8.0, {"sum": tf.reduce_sum(rows)}
+
+
+def differentiated(parts, loss_scale=False):
+    with tf.Graph().as_default(), tf.Session() as session:
+        rng = np.random.RandomState(1)
+        features = {"x": tf.constant(rng.randn(8, 2), tf.float32),
+                    "entry": tf.constant(rng.randint(0, 3, size=8))}
+        scale = optimization.LossScale() if loss_scale else None
+        gradients, scalars = optimization.differentiate(mean_of_squares, features, parts, scale)
+        assert [variable.op.name for variable in tf.trainable_variables()] == [
+            "model/kernel", "model/table", "model/unused"]
+        assert gradients[2] is None
+        session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+        return session.run((gradients[:2], scalars))
+
+
+@pytest.mark.parametrize("parts", [2, 4, 8])
+def test_parts_add_up_to_the_batch(parts):
+    gradients, scalars = differentiated(1)
+    of_parts, scalars_of_parts = differentiated(parts)
+    for one, other in zip(of_parts, gradients):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert sorted(scalars_of_parts) == ["loss", "sum"]
+    for name, value in scalars.items():
+        assert scalars_of_parts[name] == pytest.approx(value, rel=1e-5)
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_the_loss_scale_multiplies_gradients_and_not_the_loss(parts):
+    gradients, scalars = differentiated(1)
+    scaled, same = differentiated(parts, loss_scale=True)
+    for one, other in zip(scaled, gradients):
+        np.testing.assert_allclose(one, other * optimization.LossScale.START, rtol=1e-5)
+    assert same["loss"] == pytest.approx(scalars["loss"], rel=1e-5)
+
+
+def test_parts_are_clipped_once_together():
+    def clipped(parts):
+        with tf.Graph().as_default(), tf.Session() as session:
+            features = {"x": tf.constant(np.arange(16.0).reshape(8, 2), tf.float32),
+                        "entry": tf.constant([0, 1, 2, 0, 1, 2, 0, 1])}
+            gradients, _ = optimization.differentiate(mean_of_squares, features, parts)
+            op = optimization.create_optimizer(None, 0.1, 10, 0, False, gradients=gradients)
+            session.run(tf.global_variables_initializer())
+            for _ in range(3):
+                norm, _ = session.run(["gradient_norm:0", op])
+            assert session.run(tf.train.get_global_step()) == 3
+            return norm, session.run(tf.global_variables())
+
+    norm, values = clipped(1)
+    norm_of_parts, values_of_parts = clipped(4)
+    assert norm > 1.0 and norm_of_parts == pytest.approx(norm, rel=1e-5)
+    for one, other in zip(values_of_parts, values):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_an_overflow_changes_nothing_but_the_scale(monkeypatch):
+    monkeypatch.setattr(optimization.LossScale, "GROWTH_STEPS", 3)
+    start = optimization.LossScale.START
+    with tf.Graph().as_default(), tf.Session() as session:
+        variable = tf.get_variable("w", initializer=tf.constant([0.5, -0.2]))
+        factor = tf.placeholder(tf.float32, [])
+        loss_scale = optimization.LossScale()
+        gradients, _ = optimization.differentiate(
+            lambda _: (factor * tf.reduce_sum(tf.square(variable)), {}), {}, 1, loss_scale)
+        op = optimization.create_optimizer(None, 0.1, 100, 0, False, gradients=gradients,
+                                           loss_scale=loss_scale)
+        session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+        saved = {one.op.name: one for one in tf.global_variables()}
+        assert sorted(saved) == ["global_step", "w", "w/adam_m", "w/adam_v"]
+        weight_and_slots = [saved["w"], saved["w/adam_m"], saved["w/adam_v"]]
+        scales, moved = [], []
+        for value in (1.0, np.inf, 1.0, 1.0, 1.0, np.nan, 1e-3):
+            before = session.run(weight_and_slots)
+            session.run(op, {factor: value})
+            after = session.run(weight_and_slots)
+            changed = [not (a == b).all() for a, b in zip(before, after)]
+            assert changed in ([True] * 3, [False] * 3)
+            moved.append(changed[0])
+            scales.append(session.run(tf.local_variables()[0]) / start)
+        assert session.run(tf.train.get_global_step()) == 7
+    assert moved == [True, False, True, True, True, False, True]
+    assert scales == [1, 0.5, 0.5, 0.5, 1, 0.5, 0.5]
+
+
+def test_scaled_steps_are_those_without_a_scale():
+    def three_steps(scaled):
+        with tf.Graph().as_default(), tf.Session() as session:
+            variable = tf.get_variable("w", initializer=tf.constant([0.5, -0.2]))
+            loss_scale = optimization.LossScale() if scaled else None
+            gradients, _ = optimization.differentiate(
+                lambda _: (9.0 * tf.reduce_sum(tf.square(variable)), {}), {}, 1, loss_scale)
+            op = optimization.create_optimizer(None, 0.1, 9, 0, False, "lamb",
+                                               gradients=gradients, loss_scale=loss_scale)
+            session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+            norms = [session.run(["gradient_norm:0", op])[0] for _ in range(3)]
+            return norms + list(session.run(variable))
+
+    np.testing.assert_allclose(three_steps(True), three_steps(False), rtol=1e-6)

@@ -1,14 +1,20 @@
 """Input, losses and evaluation arithmetic of pre-training."""
 
+import collections
 import json
 
 import numpy as np
 import pytest
-from helpers import pretraining_rows, read, read_checkpoint, write_checkpoint, write_records
+from helpers import (TINY, TINY_GOOGLE, google_pretraining_weights, load_weights,
+                     pretraining_rows, pretraining_weights, read, read_checkpoint,
+                     write_checkpoint, write_records)
 
 import curves
 import estimators
 import files
+import modeling
+import modeling_google
+import optimization
 import pretraining
 import records
 from errors import UserError
@@ -44,7 +50,8 @@ def test_evaluation_reads_every_record_once_in_order(paths):
     found = first_ids(pretraining.input_fn_builder(paths, SIZES, False), 5, 99)
     assert [len(batch) for batch in found] == [5, 5, 2]
     assert [i for batch in found for i in batch] == list(range(12))
-    full = first_ids(pretraining.input_fn_builder(paths, SIZES, False, drop_remainder=True), 5, 99)
+    full = first_ids(pretraining.input_fn_builder(paths, SIZES, False, fixed_shapes=True,
+                                                  drop_remainder=True), 5, 99)
     assert [len(batch) for batch in full] == [5, 5]
 
 
@@ -63,6 +70,82 @@ def test_training_sees_every_record_once_an_epoch_in_the_seeds_order(paths):
 def test_a_batch_larger_than_the_data_is_filled_by_repeating(paths):
     found = first_ids(pretraining.input_fn_builder(paths, SIZES, True, 1), 30, 1)
     assert len(found[0]) == 30 and set(found[0]) == set(range(12))
+
+
+def unpadded(row):
+    """A record of tests as create_pretraining_data.py writes it."""
+    ends = {"sequence": int(sum(row["input_mask"])),
+            "predictions": int(np.count_nonzero(row["masked_lm_weights"]))}
+    return {field.name: row[field.name][:ends.get(field.length)]
+            for field in records.PRETRAINING}
+
+
+def all_batches(path, batch_size, is_training=False, limit=99, **settings):
+    with tf.Graph().as_default(), tf.Session() as session:
+        batch = tf.data.make_one_shot_iterator(pretraining.input_fn_builder(
+            [path], SIZES, is_training, 1, **settings)({"batch_size": batch_size})).get_next()
+        found = []
+        while len(found) < limit:
+            try:
+                found.append(session.run(batch))
+            except tf.errors.OutOfRangeError:
+                break
+        return found
+
+
+def test_records_with_and_without_padding_make_the_same_batches(tmp_path):
+    rows = pretraining_rows(11)
+    padded = write_records(tmp_path / "padded", rows)
+    plain = write_records(tmp_path / "plain", [unpadded(row) for row in rows])
+    for settings in ({}, {"fixed_shapes": True}, {"is_training": True, "limit": 6}):
+        found, expected = [all_batches(path, 3, **settings) for path in (plain, padded)]
+        assert len(found) == len(expected) >= 4
+        for one, other in zip(found, expected):
+            assert all(np.array_equal(one[name], other[name]) for name in other)
+            longest = SIZES["sequence"] if "fixed_shapes" in settings else max(
+                one["input_mask"].sum(1))
+            assert one["input_ids"].shape[1] == longest
+    for row, found in zip(rows, all_batches(plain, 1, fixed_shapes=True)):
+        for name, value in row.items():
+            if name.startswith("masked_lm"):  # what is masked without weight is padding as well
+                value = np.array(value) * (np.array(row["masked_lm_weights"]) > 0)
+            np.testing.assert_array_equal(found[name][0], value)
+
+
+def test_training_puts_records_of_like_length_together(tmp_path):
+    rows = [unpadded(row) for row in pretraining_rows(400)]
+    path = write_records(tmp_path / "many", rows)
+    assert len(pretraining.length_limits([path], 4)) > 2
+    assert pretraining.length_limits([path], 40) == []  # too few to group them
+    batches = all_batches(path, 4, is_training=True, limit=300)
+    masks = [batch["input_mask"] for batch in batches]
+    assert all(mask.shape[0] == 4 for mask in masks)
+    share = sum(mask.sum() for mask in masks) / sum(mask.size for mask in masks)
+    in_order = all_batches(path, 4)
+    assert share > 0.93 > 0.9 > np.mean([batch["input_mask"].mean() for batch in in_order])
+    # Three epochs are 300 batches, less what the groups hold back: everything has been seen.
+    seen = {tuple(row[:size]) for batch in batches
+            for row, size in zip(batch["input_ids"], batch["input_mask"].sum(1))}
+    assert len(seen) == len({tuple(row["input_ids"]) for row in rows})
+    again = all_batches(path, 4, is_training=True, limit=20)
+    assert all(np.array_equal(one["input_ids"], other["input_ids"])
+               for one, other in zip(batches, again))
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"input_mask": [1, 1, 1]}, "record 2: input_ids holds 12 numbers, input_mask 3"),
+    ({"masked_lm_ids": [7, 8, 9, 10]}, "masked_lm_ids holds 4 numbers where there may be 3; "
+     "use --max_predictions_per_seq=4"),
+    ({"input_ids": [1] * 13}, "input_ids holds 13 numbers where there may be 12; use "
+     "--max_seq_length=13"),
+    ({"next_sentence_labels": [0, 1]}, "next_sentence_labels holds 2 numbers where 1 are")])
+def test_a_record_whose_fields_do_not_go_together_is_named(tmp_path, change, message):
+    rows = pretraining_rows(3)
+    rows[1].update(change)
+    path = write_records(tmp_path / "bad", rows)
+    with pytest.raises(UserError, match=message), records.naming_the_damaged(
+            [path], records.PRETRAINING, SIZES):
+        all_batches(path, 1)
 
 
 def test_evaluation_steps(paths):
@@ -88,9 +171,8 @@ def test_accuracy_of_a_batch_counts_what_has_weight():
         logits = tf.constant([[2.0, 1.0], [0.0, 3.0], [5.0, 0.0], [1.0, 0.0]])
         ids = tf.constant([0, 0, 1, 0])
         found = session.run([
-            pretraining.batch_accuracy(logits, ids, tf.constant(weights), name)
-            for name, weights in (("all", [1.0] * 4), ("two", [1.0, 1.0, 0.0, 0.0]),
-                                  ("none", [0.0] * 4))])
+            pretraining.batch_accuracy(logits, ids, tf.constant(weights), sum(weights))
+            for weights in ([1.0] * 4, [1.0, 1.0, 0.0, 0.0], [0.0] * 4)])
     assert found == [0.5, 0.5, 0.0]  # no NaN where a batch has nothing masked
 
 
@@ -190,3 +272,52 @@ def test_check_names_file_record_and_key(tmp_path):
     records.write(path, [b"no example at all \xff"])
     with pytest.raises(UserError, match="record 1 is no tf.train.Example|record 1 lacks the key"):
         records.check(path, records.PRETRAINING, SIZES)
+
+
+# ---------------------------------------------------------------------------------------------
+# A batch part by part
+# ---------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("config, model_class, weights", [
+    (modeling.BertConfig.from_dict(TINY), modeling.BertModel, pretraining_weights()),
+    (modeling_google.AlbertConfig.from_dict(TINY_GOOGLE), modeling_google.AlbertModel,
+     google_pretraining_weights())])
+def test_unequal_parts_give_the_gradients_of_the_batch(config, model_class, weights):
+    rows = pretraining_rows(8)
+    for row in rows[:3]:  # fewer masked words in the first part than in the second
+        row["masked_lm_weights"] = np.array([1.0, 0.0, 0.0], np.float32)
+
+    def found(parts):
+        with tf.Graph().as_default(), tf.Session() as session:
+            features = {name: tf.constant(
+                np.array([row[name] for row in rows]),
+                tf.float32 if name == "masked_lm_weights" else tf.int32) for name in rows[0]}
+            totals = pretraining.totals_of(features)
+            gradients, scalars = optimization.differentiate(
+                lambda part: pretraining.losses(
+                    pretraining.outputs_of(config, model_class, part, True), totals),
+                features, parts)
+            load_weights(session, weights)
+            return session.run((gradients, scalars))
+
+    gradients, scalars = found(1)
+    of_parts, scalars_of_parts = found(2)
+    for name, value in scalars.items():
+        assert scalars_of_parts[name] == pytest.approx(value, abs=1e-5), name
+    for name, one, other in zip(weights, of_parts, gradients):
+        np.testing.assert_allclose(one, other, atol=1e-6, err_msg=name)
+
+
+def test_workers_share_the_records(paths):
+    context = collections.namedtuple("Context", "num_input_pipelines input_pipeline_id")
+
+    def epoch_of(files_to_read, workers, worker, count):
+        input_fn = pretraining.input_fn_builder(files_to_read, SIZES, True, 1)
+        with tf.Graph().as_default(), tf.Session() as session:
+            ids = tf.data.make_one_shot_iterator(input_fn(
+                {"batch_size": 1}, context(workers, worker))).get_next()["input_ids"]
+            return sorted(session.run(ids)[0, 0] for _ in range(count))
+
+    assert epoch_of(paths, 2, 0, 8) == [0, 1, 2, 7, 8, 9, 10, 11]  # files 1 and 3
+    assert epoch_of(paths, 2, 1, 4) == [3, 4, 5, 6]
+    assert [epoch_of(paths[:1], 3, worker, 1) for worker in range(3)] == [[0], [1], [2]]

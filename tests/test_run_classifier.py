@@ -96,18 +96,18 @@ def test_the_confusion_matrix_adds_up_over_batches():
     np.testing.assert_array_equal(found, metrics.confusion(labels.ravel(), predicted.ravel(), 3))
 
 
-def test_the_weighted_loss_equals_numpy():
-    nll, label_ids = np.array([0.5, 2.0, 1.0, 0.25], np.float32), [0, 2, 1, 0]
+def test_examples_weigh_what_their_classes_do():
+    label_ids = [0, 2, 1, 0]
     with tf.Graph().as_default(), tf.Session() as session:
-        plain, alike, weighted = session.run([
-            classifier.weighted_loss(tf.constant(nll), tf.constant(label_ids), weights)
-            for weights in (None, [3.0, 3.0, 3.0], [0.5, 1.0, 4.0])])
-    assert plain == alike == pytest.approx(nll.mean(), abs=1e-7)
-    of_rows = np.array([0.5, 4.0, 1.0, 0.5])
-    assert weighted == pytest.approx((of_rows * nll).sum() / of_rows.sum(), abs=1e-6)
+        plain, weighted = session.run([
+            classifier.example_weights(tf.constant(label_ids), weights)
+            for weights in (None, [0.5, 1.0, 4.0])])
+    assert plain.tolist() == [1.0] * 4 and weighted.tolist() == [0.5, 4.0, 1.0, 0.5]
 
 
-def test_a_training_step_follows_the_weighted_loss(folder, tokenizer, monkeypatch):
+@pytest.mark.parametrize("parts, recompute", [(1, False), (3, False), (1, True), (3, True)])
+def test_a_training_step_follows_the_weighted_loss(folder, tokenizer, monkeypatch, parts,
+                                                   recompute):
     monkeypatch.setattr(classifier, "POOLED_DROPOUT", 0.0)
     class_weights = (0.5, 3.0)
     batch = [features.featurise(tasks.Example(0, a, b, label), ("0", "1"), tokenizer, 24)
@@ -122,7 +122,7 @@ def test_a_training_step_follows_the_weighted_loss(folder, tokenizer, monkeypatc
         tf.train.get_or_create_global_step()
         spec = classifier.model_fn_builder(
             modeling.BertConfig.from_dict(TINY), modeling.BertModel, classifier.Head(2, True),
-            classifier.Recipe(0.01, 10, 0, class_weights))(
+            classifier.Recipe(0.01, 10, 0, class_weights, parts), recompute=recompute)(
                 {name: tf.constant(value) for name, value in fed.items()}, None,
                 tf.estimator.ModeKeys.TRAIN, None)
         session.run(tf.global_variables_initializer())
