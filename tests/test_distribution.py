@@ -12,12 +12,18 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from helpers import (assert_user_error, pretraining_rows, pretraining_weights, read,
-                     read_checkpoint, run_here, write_checkpoint, write_config, write_records)
+                     read_checkpoint, run_here, write_checkpoint, write_config, write_records,
+                     write_vocabulary)
 
 import checkpoints
+import classifier
 import curves
 import estimators
+import files
+import modeling
 import optimization
+import reference
+import run_classifier
 import run_pretraining
 import runtime
 
@@ -89,6 +95,37 @@ def test_two_devices_are_one_with_the_same_batch(folder, two_cpus, tmp_path, opt
     found, expected = curves.read(two), curves.read(one)
     for tag in ("loss", "masked_lm_accuracy", "sentence_order_loss", "gradient_norm"):
         np.testing.assert_allclose(found[tag], expected[tag], atol=1e-4, err_msg=tag)
+
+
+def test_fine_tuning_on_two_devices_is_as_on_one(two_cpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(classifier, "POOLED_DROPOUT", 0.0)
+    write_config(tmp_path, num_hidden_layers=1)
+    texts = [("今天很好", "1"), ("天气很坏", "0"), ("苹果坏了今天不好", "0"), ("好", "1"),
+             ("今天真好苹果真好", "1"), ("不好", "0"), ("天气真好", "1"), ("坏了", "0")]
+    write_vocabulary(tmp_path, [text for text, _ in texts])
+    files.write_text(str(tmp_path / "train.tsv"),
+                     "text\tlabel\n" + "".join("%s\t%s\n" % row for row in texts))
+
+    def weights(name, *others):
+        # All examples are one step's, on one device or two: so the steps are the same.
+        status, _, err = run_here(
+            run_classifier, "--task_name=sentence", "--data_dir=%s" % tmp_path,
+            "--bert_config_file=%s/config.json" % tmp_path, "--output_dir=%s" % (tmp_path / name),
+            "--vocab_file=%s/vocab.txt" % tmp_path, "--max_seq_length=16", "--do_train",
+            "--init_checkpoint=%s/init.ckpt" % tmp_path, "--num_train_epochs=5",
+            "--learning_rate=0.01", *others)
+        assert status == 0, err
+        assert "5 steps of 8" in err
+        return read_checkpoint(str(tmp_path / name / "model.ckpt-5"))
+
+    config = modeling.BertConfig.from_json_file(str(tmp_path / "config.json"))
+    write_checkpoint(tmp_path / "init.ckpt", reference.initial_values(
+        classifier.variable_shapes(config, modeling.BertModel, 2)))
+    expected = weights("one", "--train_batch_size=8")
+    assert_same_weights(weights("parts", "--train_batch_size=2", "--recompute",
+                                "--gradient_accumulation_steps=4"), expected)
+    assert_same_weights(weights("two", "--distribution=mirrored", "--train_batch_size=2",
+                                "--gradient_accumulation_steps=2"), expected)
 
 
 def test_overflow_on_one_device_is_one_on_all(two_cpus):
