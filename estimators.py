@@ -219,7 +219,7 @@ def _run_config(run, model_dir):
     return dict(model_dir=model_dir, tf_random_seed=run.random_seed,
                 save_checkpoints_steps=run.save_checkpoints_steps,
                 keep_checkpoint_max=run.keep_checkpoint_max or None, log_step_count_steps=None,
-                session_config=_session_config(run))
+                session_config=session_config(run))
 
 
 def _distributed_estimator(model_fn, run, model_dir, batch_size):
@@ -352,7 +352,8 @@ def _tpu_cluster(run):
                         % (run.tpu_name, error)) from error
 
 
-def _session_config(run):
+def session_config(run):
+    """Returns the settings of TensorFlow's sessions. run: RunSettings."""
     config = tf.ConfigProto(allow_soft_placement=True,
                             intra_op_parallelism_threads=run.num_threads,
                             inter_op_parallelism_threads=run.num_threads)

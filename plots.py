@@ -50,7 +50,7 @@ _missing_was_said = False
 # What all pictures need
 # ---------------------------------------------------------------------------------------------
 
-def _is_available():
+def is_available():
     """Tells whether matplotlib is installed; says once when it is not."""
     global _missing_was_said
     # Its own remarks (a font cache is being built, no folder for it) are none of the reader's.
@@ -66,7 +66,7 @@ def _is_available():
 
 
 @contextlib.contextmanager
-def _canvas(path, width, height, font="DejaVu Sans"):
+def canvas(path, width, height, font="DejaVu Sans"):
     """Yields a figure of width x height inches, written to `path` at the end of the block.
 
     The figure is made without pyplot: no window, no display, nothing left behind.
@@ -79,10 +79,10 @@ def _canvas(path, width, height, font="DejaVu Sans"):
         matplotlib.rcdefaults()  # pictures look the same whatever the user's matplotlibrc says
         matplotlib.rcParams.update(STYLE, **{"font.family": font})
         figure = Figure(figsize=(width, height), constrained_layout=True)
-        canvas = FigureCanvasAgg(figure)
+        drawn = FigureCanvasAgg(figure)
         yield figure
         picture = io.BytesIO()
-        canvas.print_png(picture, metadata={"Software": None})
+        drawn.print_png(picture, metadata={"Software": None})
     with files.atomic_write(path) as stream:
         stream.write(picture.getvalue())
 
@@ -96,7 +96,7 @@ def _font_for(texts):
     return None
 
 
-def _spell(texts):
+def spell(texts):
     """Returns (a font's name, the texts to draw with it): "?" for what no font here has."""
     texts = [text.replace("$", r"\$") for text in texts]  # matplotlib sets formulas between two $
     font = _font_for(texts)
@@ -161,12 +161,12 @@ def curves(series, path, title):
         True if the picture was drawn.
     """
     panels = group_panels(series)
-    if not panels or not _is_available():
+    if not panels or not is_available():
         return False
     columns = 1 if len(panels) == 1 else 2 if len(panels) <= 4 else 3
     rows = -(-len(panels) // columns)
-    font, (title, *names) = _spell([title] + list(panels))
-    with _canvas(path, 4.2 * columns, 2.5 * rows + 0.4, font) as figure:
+    font, (title, *names) = spell([title] + list(panels))
+    with canvas(path, 4.2 * columns, 2.5 * rows + 0.4, font) as figure:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
         steps = [step for points in series.values() for step, _ in points]
         for place, (name, (trained, evaluated)) in enumerate(zip(names, panels.values())):
@@ -271,7 +271,7 @@ def confusion_matrix(matrix, labels, path, title=None):
     Returns:
         True if the picture was drawn.
     """
-    if not _is_available():
+    if not is_available():
         return False
     matrix = np.asarray(matrix)
     title = title or "%s of %s predictions are right" % (
@@ -281,10 +281,10 @@ def confusion_matrix(matrix, labels, path, title=None):
         labels = [str(number) for number in range(1, len(labels) + 1)]
         note += ("; classes are numbered in the task's order,\n"
                  "because no font installed here can write their names")
-    font, (title, *labels) = _spell([title] + labels)
+    font, (title, *labels) = spell([title] + labels)
     size = min(2.6 + 0.42 * max(len(labels), 4), 11.0)
     room = 0.06 * max(map(console.width, labels))
-    with _canvas(path, size + room + 0.6, size + room, font) as figure:
+    with canvas(path, size + room + 0.6, size + room, font) as figure:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
         axes = figure.add_subplot(1, 1, 1)
         _draw_cells(figure, axes, matrix)
@@ -344,10 +344,10 @@ def parameters(rows, path):
     Returns:
         True if the picture was drawn.
     """
-    if not _is_available():
+    if not is_available():
         return False
-    font, names = _spell([str(row[0]) for row in rows])
-    with _canvas(path, max(6.0, 1.6 * len(rows) + 1.4), 4.0, font) as figure:
+    font, names = spell([str(row[0]) for row in rows])
+    with canvas(path, max(6.0, 1.6 * len(rows) + 1.4), 4.0, font) as figure:
         figure.suptitle("Parameters by configuration", x=0.01, ha="left", fontsize=11)
         axes = figure.add_subplot(1, 1, 1)
         for offset, colour, label, column in ((-0.2, BLUE, "layers share parameters (ALBERT)", 1),

@@ -229,14 +229,14 @@ def draw(found, kinds, path):
     Returns:
         True if the picture was drawn.
     """
-    if not plots._is_available():
+    if not plots.is_available():
         return False
     from matplotlib.ticker import MaxNLocator
     places = _places(found, ("config", "length"))
     columns = min(len(places), 3)
     lines = -(-len(places) // columns)
-    font, names = plots._spell([_short(config) for config, _ in places])
-    with plots._canvas(path, 3.2 * columns, 2.5 * lines + 0.4, font) as figure:
+    font, names = plots.spell([_short(config) for config, _ in places])
+    with plots.canvas(path, 3.2 * columns, 2.5 * lines + 0.4, font) as figure:
         figure.suptitle("Peak memory, MiB (CPU)", x=0.01, ha="left", fontsize=11)
         for place, (config, length) in enumerate(places):
             axes = figure.add_subplot(lines, columns, place + 1)

@@ -485,14 +485,14 @@ def draw(title, outcomes, measures, path):
     Returns:
         True if the picture was drawn.
     """
-    if not plots._is_available():
+    if not plots.is_available():
         return False
     names = [outcome.variant.name for outcome in outcomes]
-    font, (title, *names) = plots._spell([title] + names)
+    font, (title, *names) = plots.spell([title] + names)
     columns = min(len(measures), 3)
     lines = -(-len(measures) // columns)
     height = (0.32 * len(names) + 0.9) * lines + 0.4
-    with plots._canvas(path, 2.6 + 3.2 * columns, height, font) as figure:
+    with plots.canvas(path, 2.6 + 3.2 * columns, height, font) as figure:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
         for place, one in enumerate(measures):
             axes = figure.add_subplot(lines, columns, place + 1)
@@ -606,7 +606,7 @@ def session_config(precision):
         estimators.RunSettings.__new__.__defaults__)])
     run = estimators.RunSettings(**dict(plain, num_threads=0, precision=precision))
     estimators.require_precision(run)
-    return estimators._session_config(run)
+    return estimators.session_config(run)
 
 
 class Steps(object):

@@ -113,6 +113,19 @@ def write_records(path, rows):
     return str(path)
 
 
+def batches_of(input_fn, batch_size, limit=100):
+    """Returns up to `limit` batches of an input_fn, as dicts of arrays."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        batch = tf.data.make_one_shot_iterator(input_fn({"batch_size": batch_size})).get_next()
+        found = []
+        while len(found) < limit:
+            try:
+                found.append(session.run(batch))
+            except tf.errors.OutOfRangeError:
+                break
+        return found
+
+
 def run_script(script, *arguments, **environment):
     """Runs a script of the project as a user does; returns (exit status, stdout, stderr)."""
     process = subprocess.Popen(

@@ -63,7 +63,7 @@ def train_here(folder, out, *others, **values):
 @pytest.fixture()
 def two_cpus(monkeypatch):
     """Makes two virtual CPUs what --distribution=mirrored finds."""
-    session_config = estimators._session_config
+    session_config = estimators.session_config
 
     def with_two_cpus(run):
         config = session_config(run)
@@ -71,7 +71,7 @@ def two_cpus(monkeypatch):
         return config
 
     monkeypatch.setattr(estimators, "local_devices", lambda: ["/cpu:0", "/cpu:1"])
-    monkeypatch.setattr(estimators, "_session_config", with_two_cpus)
+    monkeypatch.setattr(estimators, "session_config", with_two_cpus)
 
 
 def assert_same_weights(found, expected, tolerance=1e-5):

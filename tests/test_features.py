@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+from helpers import batches_of
 
 import features
 import files
@@ -13,7 +14,6 @@ import records
 import tasks
 import tokenization
 
-import tensorflow.compat.v1 as tf
 
 LETTERS = list("abcdefgh")
 LABELS = ("0", "1")
@@ -122,7 +122,7 @@ def test_a_record_file_holds_the_features_in_order(tokenizer, tmp_path):
     examples = write_afqmc(tmp_path, ROWS)
     split = make(tokenizer, tmp_path, examples)
     assert split.examples == examples and split.key in split.path
-    found = batches(features.input_fn_builder(split, 24, False), 1)
+    found = batches_of(features.input_fn_builder(split, 24, False), 1)
     assert sorted(int(batch["row"]) for batch in found) == list(range(len(examples)))
     for batch in found:
         expected = features.featurise(examples[int(batch.pop("row"))], LABELS, tokenizer, 24)
@@ -198,20 +198,8 @@ def make_split(folder, count):
     return features.Split(path, "key", [tasks.Example(i, "", None, "0") for i in range(count)])
 
 
-def batches(input_fn, batch_size, limit=100):
-    with tf.Graph().as_default(), tf.Session() as session:
-        batch = tf.data.make_one_shot_iterator(input_fn({"batch_size": batch_size})).get_next()
-        found = []
-        while len(found) < limit:
-            try:
-                found.append(session.run(batch))
-            except tf.errors.OutOfRangeError:
-                break
-        return found
-
-
 def test_batches_hold_like_lengths_and_are_padded_to_their_longest(tmp_path):
-    found = batches(features.input_fn_builder(make_split(tmp_path, 5), 16, False), 2)
+    found = batches_of(features.input_fn_builder(make_split(tmp_path, 5), 16, False), 2)
     assert [batch["input_ids"].shape for batch in found] == [(1, 5), (2, 4), (2, 2)]
     np.testing.assert_array_equal(found[2]["input_ids"], [[1, 0], [2, 2]])
     np.testing.assert_array_equal(found[2]["input_mask"], [[1, 0], [1, 1]])
@@ -221,13 +209,13 @@ def test_batches_hold_like_lengths_and_are_padded_to_their_longest(tmp_path):
 
 
 def test_fixed_shapes_fill_the_last_batch_with_rows_that_do_not_count(tmp_path):
-    found = batches(features.input_fn_builder(make_split(tmp_path, 5), 16, False,
+    found = batches_of(features.input_fn_builder(make_split(tmp_path, 5), 16, False,
                                               fixed_shapes=True), 4)
     assert [batch["input_ids"].shape for batch in found] == [(4, 16), (4, 16)]
     np.testing.assert_array_equal(found[1]["is_real_example"], [1, 0, 0, 0])
     assert [batch["row"].tolist() for batch in found] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     # Eight TPU cores with 2 rows each: as many rows as whole batches of 16 need.
-    found = batches(features.input_fn_builder(make_split(tmp_path, 5), 16, False,
+    found = batches_of(features.input_fn_builder(make_split(tmp_path, 5), 16, False,
                                               fixed_shapes=True, whole_batch=16), 2)
     assert len(found) == 8
 
@@ -237,7 +225,7 @@ def test_training_order_follows_from_the_seed(tmp_path, fixed_shapes):
     split = make_split(tmp_path, 9)
 
     def order(seed, first_step=0):
-        return [int(i) for batch in batches(features.input_fn_builder(
+        return [int(i) for batch in batches_of(features.input_fn_builder(
             split, 16, True, seed, fixed_shapes, first_step=first_step), 3, limit=6)
             for i in batch["input_ids"][:, 0]]
 

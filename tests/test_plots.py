@@ -171,7 +171,7 @@ def test_labels_that_no_font_has_are_numbered_in_silence(tmp_path, monkeypatch):
 
 def test_titles_that_no_font_has_are_drawn_in_silence(tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "CHINESE_FONTS", ())
-    assert plots._spell(["run 今日", "a$b$"]) == ("DejaVu Sans", ["run ??", r"a\$b\$"])
+    assert plots.spell(["run 今日", "a$b$"]) == ("DejaVu Sans", ["run ??", r"a\$b\$"])
     assert plots.curves({"损失": [(1, 1.0), (2, 0.5)]}, str(tmp_path / "curves.png"), "今日头条")
     assert plots.parameters([("小", 3, 5)], str(tmp_path / "parameters.png"))
 

@@ -43,7 +43,7 @@ def settings(**changes):
 
 
 def graph_options(**changes):
-    return estimators._session_config(settings(**changes)).graph_options
+    return estimators.session_config(settings(**changes)).graph_options
 
 
 def pretend(monkeypatch, gpus=(), why_no_bfloat16=None):

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import (TINY, TINY_GOOGLE, google_pretraining_weights, load_weights,
+from helpers import (TINY, TINY_GOOGLE, batches_of, google_pretraining_weights, load_weights,
                      pretraining_rows, pretraining_weights, read, read_checkpoint,
                      write_checkpoint, write_records)
 
@@ -35,15 +35,8 @@ def paths(tmp_path):
 
 
 def first_ids(input_fn, batch_size, batches):
-    with tf.Graph().as_default(), tf.Session() as session:
-        features = tf.data.make_one_shot_iterator(input_fn({"batch_size": batch_size})).get_next()
-        found = []
-        for _ in range(batches):
-            try:
-                found.append(list(session.run(features)["input_ids"][:, 0]))
-            except tf.errors.OutOfRangeError:
-                break
-        return found
+    return [list(batch["input_ids"][:, 0])
+            for batch in batches_of(input_fn, batch_size, batches)]
 
 
 def test_evaluation_reads_every_record_once_in_order(paths):
@@ -81,16 +74,8 @@ def unpadded(row):
 
 
 def all_batches(path, batch_size, is_training=False, limit=99, **settings):
-    with tf.Graph().as_default(), tf.Session() as session:
-        batch = tf.data.make_one_shot_iterator(pretraining.input_fn_builder(
-            [path], SIZES, is_training, 1, **settings)({"batch_size": batch_size})).get_next()
-        found = []
-        while len(found) < limit:
-            try:
-                found.append(session.run(batch))
-            except tf.errors.OutOfRangeError:
-                break
-        return found
+    return batches_of(pretraining.input_fn_builder([path], SIZES, is_training, 1, **settings),
+                      batch_size, limit)
 
 
 def test_records_with_and_without_padding_make_the_same_batches(tmp_path):
