@@ -7,18 +7,19 @@ import collections
 
 import numpy as np
 
-# Batches that are sorted by length together: enough of them that a batch holds one length, few
-# enough that every epoch puts other examples together.
+# Batches that are sorted by length together, at most, and the least number of such windows in an
+# epoch: a batch is to hold one length, but other examples in every epoch.
 WINDOW = 50
+WINDOWS_OF_AN_EPOCH = 4
 
 
 class TrainingOrder(object):
     """Batches for ever: each epoch holds every example once, in an order of its own.
 
     The examples of all epochs, shuffled anew in each, form one stream; the batches that end in an
-    epoch are cut from it, up to WINDOW of them at a time sorted by length, and come in a random
-    order. Batches are always full: what is left at the end of an epoch goes into the next one's.
-    A batch depends on the seed and its number alone, so a run can go on at any step.
+    epoch are cut from it, some of them at a time sorted by length, and come in a random order.
+    Batches are always full: what is left at the end of an epoch goes into the next one's. A batch
+    depends on the seed and its number alone, so a run can go on at any step.
     """
 
     def __init__(self, lengths, batch_size, seed):
@@ -50,9 +51,10 @@ class TrainingOrder(object):
         stream = np.concatenate([self._shuffled(number)
                                  for number in range(begin // count, epoch + 1)])
         stream = stream[begin - begin // count * count:][:end - begin]
-        for start in range(0, len(stream), WINDOW * size):
-            window = stream[start:start + WINDOW * size]
-            stream[start:start + WINDOW * size] = window[
+        together = min(WINDOW, max(len(stream) // size // WINDOWS_OF_AN_EPOCH, 1)) * size
+        for start in range(0, len(stream), together):
+            window = stream[start:start + together]
+            stream[start:start + together] = window[
                 np.argsort(self._lengths[window], kind="mergesort")]
         batches = stream.reshape([-1, size])
         return batches[self._random(epoch, 1).permutation(len(batches))]

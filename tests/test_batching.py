@@ -36,11 +36,23 @@ def test_batches_larger_than_the_data_hold_examples_several_times():
     assert len(stream) == 48 and np.bincount(stream).tolist() == [16, 16, 16]
 
 
-def test_batches_hold_like_lengths():
-    order = batching.TrainingOrder(LENGTHS, 32, 1)
-    batches = [order.batch(number) for number in range(90)]
-    at_random = np.random.RandomState(1).permutation(960).reshape([30, 32])
-    assert padding_share(LENGTHS, batches) < 0.05 < 0.4 < padding_share(LENGTHS, at_random)
+@pytest.mark.parametrize("count, batch_size, most", [(6800, 64, 0.08), (1000, 32, 0.2)])
+def test_batches_hold_like_lengths(count, batch_size, most):
+    lengths = np.random.RandomState(2).gamma(6.0, 4.5, size=count).astype(int) + 5
+    order = batching.TrainingOrder(lengths, batch_size, 1)
+    batches = [order.batch(number) for number in range(3 * count // batch_size)]
+    full = count // batch_size * batch_size
+    at_random = np.random.RandomState(1).permutation(full).reshape([-1, batch_size])
+    assert padding_share(lengths, batches) < most < 0.4 < padding_share(lengths, at_random)
+
+
+def test_few_batches_are_never_the_same_in_every_epoch():
+    order = batching.TrainingOrder(LENGTHS[:240], 16, 1)  # 15 batches an epoch
+    shortest = [min(range(15), key=lambda n, e=epoch: LENGTHS[order.batch(e * 15 + n)].mean())
+                for epoch in range(2)]
+    first, second = [set(order.batch(epoch * 15 + number))
+                     for epoch, number in enumerate(shortest)]
+    assert len(first & second) < 12
 
 
 def test_short_and_long_batches_come_in_a_random_order():
