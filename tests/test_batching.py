@@ -36,7 +36,8 @@ def test_batches_larger_than_the_data_hold_examples_several_times():
     assert len(stream) == 48 and np.bincount(stream).tolist() == [16, 16, 16]
 
 
-@pytest.mark.parametrize("count, batch_size, most", [(6800, 64, 0.08), (1000, 32, 0.2)])
+@pytest.mark.parametrize("count, batch_size, most", [
+    (34000, 64, 0.05), (6800, 64, 0.15), (1000, 32, 0.35)])
 def test_batches_hold_like_lengths(count, batch_size, most):
     lengths = np.random.RandomState(2).gamma(6.0, 4.5, size=count).astype(int) + 5
     order = batching.TrainingOrder(lengths, batch_size, 1)
@@ -46,13 +47,11 @@ def test_batches_hold_like_lengths(count, batch_size, most):
     assert padding_share(lengths, batches) < most < 0.4 < padding_share(lengths, at_random)
 
 
-def test_few_batches_are_never_the_same_in_every_epoch():
+def test_few_batches_are_not_sorted():
     order = batching.TrainingOrder(LENGTHS[:240], 16, 1)  # 15 batches an epoch
-    shortest = [min(range(15), key=lambda n, e=epoch: LENGTHS[order.batch(e * 15 + n)].mean())
-                for epoch in range(2)]
-    first, second = [set(order.batch(epoch * 15 + number))
-                     for epoch, number in enumerate(shortest)]
-    assert len(first & second) < 12
+    batches = [order.batch(number) for number in range(15)]
+    at_random = np.random.RandomState(1).permutation(240).reshape([15, 16])
+    assert padding_share(LENGTHS, batches) > 0.9 * padding_share(LENGTHS, at_random)
 
 
 def test_short_and_long_batches_come_in_a_random_order():
