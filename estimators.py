@@ -42,14 +42,14 @@ def define_flags(save_checkpoints_steps=1000, keep_checkpoint_max=10):
     flags.DEFINE_integer("num_threads", 0, "CPU threads; 0: one per core; 1 is reproducible to "
                          "the last bit.")
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of the arithmetic; weights, optimizer "
-                      "and checkpoints stay float32. bfloat16: CPUs that have it, on TensorFlow 2, "
-                      "and TPUs; float16: GPUs, with dynamic loss scaling.")
-    flags.DEFINE_bool("xla", False, "Compile with XLA; for GPUs, on CPUs it was found slower.")
+                      "and checkpoints stay float32. bfloat16: CPUs that have it, on TensorFlow 2; "
+                      "TPUs compute so anyway. float16: GPUs, with dynamic loss scaling.")
+    flags.DEFINE_bool("xla", False, "Compile with XLA; for GPUs.")
     flags.DEFINE_integer("gradient_accumulation_steps", 1, "Batches of --train_batch_size whose "
                          "gradients are added up for one update. A step is an update: it sees "
                          "--train_batch_size x this x the replicas of --distribution.")
     flags.DEFINE_bool("recompute", False, "Keep only each layer's input for the way back and "
-                      "compute the layer again there: less memory, a third more work.")
+                      "compute the layer again there: less memory, one more pass forward.")
     flags.DEFINE_enum("distribution", "none", DISTRIBUTIONS, "mirrored: all GPUs of this machine; "
                       "multi_worker: the machines that the environment's TF_CONFIG names, with an "
                       "--output_dir that all of them see. Each device then gets batches of "

@@ -205,8 +205,8 @@ GELU_B = 0.044715 * GELU_A
 def gelu(x):
     """Gaussian error linear unit in its tanh form (arXiv 1606.08415, section 2).
 
-    With a gradient of its own: it goes over memory half as often as the one TensorFlow derives,
-    and holds two tensors of x's size for the way back instead of eight.
+    With a gradient of its own, which goes over memory less often and holds fewer tensors for the
+    way back than the one that TensorFlow derives.
     """
     share = tf.sigmoid(x * (GELU_A + GELU_B * tf.square(x)))
     result = x * share
@@ -508,7 +508,7 @@ def run_blocks(vectors, attention_mask, scopes, layer, names, output_positions=N
         layer: Layer; names: BlockNames.
         output_positions: int [B, P], the positions that the last block is computed at; None: all.
         recompute: keep only each block's input for the way back and compute the block again there:
-            less memory for a third more work (arXiv 1604.06174).
+            less memory for one more pass forward (arXiv 1604.06174).
 
     Returns:
         list of the blocks' outputs, [B, S, H] each, the last one [B, P, H].

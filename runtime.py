@@ -77,7 +77,7 @@ def free_server():
 
 
 def restart():
-    """Runs the program anew in this process's place, with the same command line."""
+    """Runs the program anew in this process's place, with the same command line (Linux only)."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     for name in os.listdir("/proc/self/fd"):

@@ -11,9 +11,11 @@ Lines of the table: this project, padded to --max_seq_length and by length, on T
 on the TensorFlow of the Python that runs this, in float32 and bfloat16; and transformers, padded
 to the longest of a batch and with batches of like length, at the settings that are the fastest
 here (see side_by_side.TorchTraining). "older" stands for the code of the older releases: it is
-this project on TensorFlow 1.15 with everything padded, which is at least as fast as they were, so
-that the ratios to it understate. A padded batch always takes as long, so a round of those variants
-is only --padded_steps batches; a round of all others is all examples.
+this project on TensorFlow 1.15 with everything padded. They computed more for the same result (all
+positions of the last layer, one-hot labels), so the ratios are likely to understate. A padded
+batch always takes as long, so a round of those variants is only --padded_steps batches. A round of
+the others is --steps batches of training, drawn from all examples and going on where the last round
+ended, and one evaluation of all examples.
 
 Counted is the step with its input, without saving checkpoints. The texts are tokenised before. A
 last table shows, for this project, which share of a step it waits for its input, and which share
@@ -22,6 +24,7 @@ For transformers install requirements/hf.txt and requirements/bench.txt.
 """
 
 import functools
+import itertools
 import json
 import os
 import random
@@ -36,7 +39,7 @@ import errors  # noqa: E402
 import files  # noqa: E402
 import side_by_side  # noqa: E402
 from absl import flags  # noqa: E402
-from side_by_side import BASELINE, HF, THIS, Measure, Reference, Variant  # noqa: E402
+from side_by_side import HF, THIS, Measure, Reference, Variant  # noqa: E402
 
 FLAGS = flags.FLAGS
 
@@ -50,22 +53,12 @@ REFERENCES = [Reference("to older code", ("older",)), Reference("to padded", ("p
               Reference("to HF's best", HF_KEYS)]
 
 
-def _ours(key, name, interpreter, padded, precision="float32"):
-    return Variant(key, name, interpreter, {
-        "role": "tensorflow", "padded": padded, "precision": precision})
-
-
 def _theirs(key, name, bucketed, precision="float32"):
     return Variant(key, "%s, %s" % (HF, name), THIS, {
         "role": "torch", "bucketed": bucketed, "precision": precision})
 
 
-VARIANTS = [
-    _ours("older", "older code: padded", BASELINE, True),
-    _ours("older_by_length", "by length, TF 1.15", BASELINE, False),
-    _ours("padded", "padded, float32", THIS, True),
-    _ours("by_length", "by length, float32", THIS, False),
-    _ours("bfloat16", "by length, bfloat16", THIS, False, "bfloat16"),
+VARIANTS = side_by_side.training_variants() + [
     _theirs("hf_padded", "to the longest, float32", False),
     _theirs("hf_bucketed", "by length, float32", True),
     _theirs("hf_bucketed_bfloat16", "by length, bfloat16", True, "bfloat16"),
@@ -81,7 +74,8 @@ def define_flags():
                         "or train.tsv.")
     flags.DEFINE_string("vocab_file", os.path.join(ROOT, "albert_config", "vocab.txt"),
                         "Vocabulary that LCQMC is tokenised with.")
-    flags.DEFINE_integer("examples", 1280, "Pairs of a round.")
+    flags.DEFINE_integer("examples", 6800, "Pairs that batches are drawn from.")
+    flags.DEFINE_integer("steps", 40, "Training steps of a round.")
     flags.DEFINE_integer("padded_steps", 4, "Steps of a round of the padded variants.")
 
 
@@ -191,7 +185,7 @@ def prepare_tensorflow(settings):
 
     def run_round():
         evaluation.restart()
-        return {"train": training.rate(most or max(settings["examples"] // batch_size, 1)),
+        return {"train": training.rate(most or settings["steps"]),
                 "evaluate": evaluation.rate(most)}
 
     run_round()  # the warm-up: every length of a batch is met once
@@ -204,6 +198,7 @@ def prepare_torch(settings):
     import torch  # noqa: F401 - said to be missing before anything else is
     rows = files.read_json(_json_path(settings["folder"]))
     order = Batches(rows, settings["batch_size"], settings["bucketed"])
+    batches = order.of_training()
     model = functools.partial(
         side_by_side.hugging_face, files.read_json(settings["config"]),
         "AlbertForSequenceClassification", classifier_dropout_prob=0.1)
@@ -212,7 +207,8 @@ def prepare_torch(settings):
         order.tensors(order.middle()))
 
     def run_round():
-        return {"train": training.rate(map(order.tensors, order.of_an_epoch()), True),
+        some = itertools.islice(batches, settings["steps"])
+        return {"train": training.rate(map(order.tensors, some), True),
                 "evaluate": training.rate(map(order.tensors, order.by_length()), False)}
 
     run_round()
@@ -231,18 +227,19 @@ class Batches(object):
         """
         self._rows, self._size, self._bucketed = rows, batch_size, bucketed
         self._lengths = [len(row["input_ids"]) for row in rows]
-        self._order = batching.TrainingOrder(self._lengths, batch_size, SEED)
-        self._generator, self._done = random.Random(SEED), 0
 
-    def of_an_epoch(self):
-        """Yields the next batches of training, lists of indexes."""
-        places = self._generator.sample(range(len(self._rows)), len(self._rows))
-        for number in range(max(len(self._rows) // self._size, 1)):
+    def of_training(self):
+        """Yields batches of training without end, lists of indexes."""
+        order = batching.TrainingOrder(self._lengths, self._size, SEED)
+        generator, of_an_epoch = random.Random(SEED), max(len(self._rows) // self._size, 1)
+        for done in itertools.count():
             if self._bucketed:
-                yield list(self._order.batch(self._done))
-                self._done += 1
-            else:
-                yield places[number * self._size:(number + 1) * self._size]
+                yield list(order.batch(done))
+                continue
+            if done % of_an_epoch == 0:
+                places = generator.sample(range(len(self._rows)), len(self._rows))
+            start = done % of_an_epoch * self._size
+            yield places[start:start + self._size]
 
     def by_length(self):
         """Returns the batches of an evaluation: sorted by length where bucketed."""
@@ -277,7 +274,7 @@ def main(_):
         side_by_side.serve(prepare, json.loads(FLAGS.worker))
         return
     side_by_side.require_at_least_one(
-        FLAGS, ("rounds", "batch_size", "examples", "padded_steps"))
+        FLAGS, ("rounds", "batch_size", "examples", "steps", "padded_steps"))
     config = side_by_side.read_sizes(FLAGS.bert_config_file, FLAGS.max_seq_length)
     chosen = side_by_side.choose(VARIANTS, FLAGS.variants)
     pythons = side_by_side.interpreters(FLAGS.baseline_python)
@@ -287,7 +284,7 @@ def main(_):
     with tempfile.TemporaryDirectory() as folder:
         common = {"config": FLAGS.bert_config_file, "folder": folder, "examples": FLAGS.examples,
                   "batch_size": FLAGS.batch_size, "max_seq_length": FLAGS.max_seq_length,
-                  "padded_steps": FLAGS.padded_steps}
+                  "steps": FLAGS.steps, "padded_steps": FLAGS.padded_steps}
         facts["data"] = side_by_side.require_once(__file__, dict(
             common, role="examples", data_dir=FLAGS.data_dir, vocab_file=FLAGS.vocab_file,
             vocab_size=config["vocab_size"]))["data"]

@@ -12,9 +12,10 @@ on the TensorFlow of the Python that runs this, in float32 and bfloat16; and tra
 AlbertForPreTraining on the same batches of like length, with its head computed on the masked
 positions only (its own forward scores every token), at the settings that are the fastest here (see
 side_by_side.TorchTraining). "older" stands for the code of the older releases: this project on
-TensorFlow 1.15, padded, is at least as fast as they were, so that the ratios to it understate. All
-train with AdamW. Memory is the most that a fresh process holds which does one round, libraries
-included; transformers has its leanest settings there.
+TensorFlow 1.15, padded. They computed more for the same result (all positions of the last layer,
+one-hot labels), so the ratios are likely to understate. All train with AdamW. Memory is the most
+that a fresh process holds which does one round, libraries included; transformers has its leanest
+settings there.
 
 For transformers install requirements/hf.txt and requirements/bench.txt.
 """
@@ -38,7 +39,7 @@ import side_by_side  # noqa: E402
 from absl import flags  # noqa: E402
 from console import say  # noqa: E402
 from errors import UserError  # noqa: E402
-from side_by_side import BASELINE, HF, THIS, Measure, Reference, Variant  # noqa: E402
+from side_by_side import HF, THIS, Measure, Reference, Variant  # noqa: E402
 
 FLAGS = flags.FLAGS
 
@@ -52,22 +53,12 @@ REFERENCES = [Reference("to older code", ("older",)), Reference("to padded", ("p
               Reference("to HF's best", ("hf", "hf_bfloat16"))]
 
 
-def _ours(key, name, interpreter, padded, precision="float32"):
-    return Variant(key, name, interpreter, {
-        "role": "tensorflow", "padded": padded, "precision": precision})
-
-
 def _theirs(key, precision):
     return Variant(key, "%s, %s" % (HF, precision), THIS, {"role": "torch",
                                                            "precision": precision})
 
 
-VARIANTS = [
-    _ours("older", "older code: padded", BASELINE, True),
-    _ours("older_by_length", "by length, TF 1.15", BASELINE, False),
-    _ours("padded", "padded, float32", THIS, True),
-    _ours("by_length", "by length, float32", THIS, False),
-    _ours("bfloat16", "by length, bfloat16", THIS, False, "bfloat16"),
+VARIANTS = side_by_side.training_variants() + [
     _theirs("hf", "float32"),
     _theirs("hf_bfloat16", "bfloat16"),
 ]

@@ -586,6 +586,22 @@ def seconds(function, *arguments):
 # Workers of this project, on TensorFlow
 # ---------------------------------------------------------------------------------------------
 
+def training_variants():
+    """Returns the Variants of this project that benchmarks of training share.
+
+    Their settings: role "tensorflow"; padded: pad everything; precision: see `session_config`.
+    """
+    def one(key, name, interpreter, padded, precision="float32"):
+        return Variant(key, name, interpreter, {
+            "role": "tensorflow", "padded": padded, "precision": precision})
+
+    return [one("older", "older code: padded", BASELINE, True),
+            one("older_by_length", "by length, TF 1.15", BASELINE, False),
+            one("padded", "padded, float32", THIS, True),
+            one("by_length", "by length, float32", THIS, False),
+            one("bfloat16", "by length, bfloat16", THIS, False, "bfloat16")]
+
+
 def tensorflow_about(session):
     """Returns what a worker says of itself: TensorFlow's version and the devices."""
     import tensorflow.compat.v1 as tf
@@ -655,7 +671,6 @@ class Steps(object):
             except self._end:
                 break
         return examples / (time.perf_counter() - began)
-
 
     def profile(self, steps=3):
         """Runs steps under TensorFlow's tracer; returns where their time went, in percent.
