@@ -28,11 +28,11 @@ def run(main, translate=None, positional=0):
         main: function of one argument, the list of arguments left after the flags.
         translate: optional function that turns an exception into a UserError, or returns None
             where the exception is a defect of the program and deserves its traceback.
-        positional: number of arguments that may stand there without being flags.
+        positional: number of arguments that may stand there without being flags; None: any.
     """
     def guarded(argv):
         try:
-            if len(argv) > 1 + positional:
+            if positional is not None and len(argv) > 1 + positional:
                 raise UserError("unexpected argument %r: every setting is given as --name=value"
                                 % argv[1 + positional])
             return main(argv)

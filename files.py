@@ -5,11 +5,13 @@ Imports TensorFlow only when a path is remote (`gs://bucket/...`).
 
 import contextlib
 import glob as local_glob
+import gzip
 import hashlib
 import io
 import json
 import os
 import shutil
+import zlib
 
 from errors import UserError
 
@@ -29,6 +31,47 @@ def _gfile():
 
 def open_binary(path, mode="rb"):
     return _gfile().GFile(path, mode) if is_remote(path) else io.open(path, mode)
+
+
+def is_compressed(path):
+    """Whether a file's name says that it is compressed; `open_uncompressed` then reads it."""
+    return path.endswith((".gz", ".zst"))
+
+
+@contextlib.contextmanager
+def open_uncompressed(path):
+    """Yields a binary stream of a file's content; .gz and .zst are decompressed on the way.
+
+    Raises:
+        UserError: the compressed file is damaged, or the package for it is missing.
+    """
+    with open_binary(path) as stream:
+        if path.endswith(".gz"):
+            stream = gzip.GzipFile(fileobj=stream)
+        elif path.endswith(".zst"):
+            stream = io.BufferedReader(_zstandard(path).ZstdDecompressor().stream_reader(
+                stream, read_across_frames=True), 1 << 20)
+        try:
+            yield stream
+        except (EOFError, zlib.error, OSError) as error:
+            if is_compressed(path) and not getattr(error, "errno", None):
+                raise UserError("%s is damaged or no %s file: %s; make or copy it again" % (
+                    path, os.path.splitext(path)[1], error)) from error
+            raise
+        except Exception as error:  # noqa: BLE001 - zstandard's error is known once it is imported
+            if path.endswith(".zst") and isinstance(error, _zstandard(path).ZstdError):
+                raise UserError("%s is damaged or no .zst file: %s; make or copy it again"
+                                % (path, error)) from error
+            raise
+
+
+def _zstandard(path):
+    try:
+        import zstandard
+    except ImportError as error:
+        raise UserError("%s needs the package zstandard: pip install zstandard (or decompress it "
+                        "first)" % path) from error
+    return zstandard
 
 
 def exists(path):
@@ -130,6 +173,9 @@ def expand(patterns, flag):
 # Writing: to a temporary name first, moved into place when complete
 # ---------------------------------------------------------------------------------------------
 
+TEMPORARY = ".tmp-"  # how the name of an unfinished file starts
+
+
 @contextlib.contextmanager
 def atomic_path(path):
     """Yields a temporary name beside `path`; the finished file is moved to `path` on success.
@@ -139,7 +185,7 @@ def atomic_path(path):
     folder, name = os.path.split(path)
     # Hidden and without the word "tfrecord": no glob of the user's picks up a half-written file.
     temporary = os.path.join(
-        folder, ".tmp-%d-%s" % (os.getpid(), name.replace("tfrecord", "records")))
+        folder, "%s%d-%s" % (TEMPORARY, os.getpid(), name.replace("tfrecord", "records")))
     try:
         yield temporary
         move(temporary, path)
@@ -181,22 +227,28 @@ def copy(source, target):
 def read_lines(path):
     """Yields (line number from 1, text) without line ends; a byte order mark is dropped.
 
+    .gz and .zst files are decompressed on the way.
+
     Raises:
         UserError: a line is not UTF-8; the message names file, line and the likely encoding.
     """
-    with open_binary(path) as stream:
+    with open_uncompressed(path) as stream:
         for number, raw in enumerate(stream, start=1):
             try:
                 line = raw.decode("utf-8")
             except UnicodeDecodeError as error:
-                raise UserError(
-                    "%s line %d is not UTF-8 (byte %d: %s)%s; convert the file first, for "
-                    "example: iconv -f GB18030 -t UTF-8" % (
-                        path, number, error.start + 1, error.reason, _guess_encoding(raw))
-                ) from error
+                raise not_utf8(path, number, raw, error) from error
             if number == 1 and line.startswith("\ufeff"):
                 line = line[1:]
             yield number, line.rstrip("\n").rstrip("\r")
+
+
+def not_utf8(path, number, raw, error):
+    """Returns the UserError for a line, `raw`, whose decoding failed with `error`."""
+    return UserError(
+        "%s line %d is not UTF-8 (byte %d: %s)%s; convert the file first, for example: "
+        "iconv -f GB18030 -t UTF-8" % (
+            path, number, error.start + 1, error.reason, _guess_encoding(raw)))
 
 
 def _guess_encoding(raw):

@@ -1,0 +1,188 @@
+"""Jobs on several processes, and the folder of an unfinished run that only one run may use."""
+
+import collections
+import concurrent.futures
+import concurrent.futures.process
+import contextlib
+import fcntl
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+
+import files
+from errors import UserError
+
+
+def count_processors():
+    """Returns how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_jobs(function, jobs, num_workers, start_method=None):
+    """Yields (job, function(job)) of each job as they are done, from so many processes.
+
+    Few jobs are under way at any time. Close the generator to stop the workers. What `function`
+    needs for all jobs is best loaded before: forked workers share it.
+
+    Args:
+        function: can be pickled: of a module, or functools.partial of one.
+        jobs: iterable.
+        num_workers: processes; with 1 everything happens in this one, in order.
+        start_method: "fork" or "spawn"; None: what is safe here.
+
+    Raises:
+        UserError: a worker was killed.
+    """
+    if num_workers == 1:
+        for job in jobs:
+            yield job, function(job)
+        return
+    context = multiprocessing.get_context(start_method or _default_start_method())
+    reading_end, writing_end = context.Pipe(duplex=False)
+    pool = concurrent.futures.ProcessPoolExecutor(
+        num_workers, mp_context=context, initializer=_start_worker,
+        initargs=(reading_end, writing_end))
+    try:
+        for done in _as_done(pool, function, jobs, num_workers):
+            yield done
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise UserError("a worker process was killed, perhaps for lack of memory. Try "
+                        "--num_workers=%d; what was finished is kept" % max(1, num_workers // 2)
+                        ) from error
+    except BaseException:
+        writing_end.close()  # the workers end at once, in the middle of their jobs
+        raise
+    finally:
+        pool.shutdown()
+        writing_end.close()
+        reading_end.close()
+
+
+def _as_done(pool, function, jobs, num_workers):
+    under_way = collections.OrderedDict()
+    for job in jobs:
+        under_way[pool.submit(function, job)] = job
+        if len(under_way) > 2 * num_workers:
+            for done in _wait_for_one(under_way):
+                yield done
+    while under_way:
+        for done in _wait_for_one(under_way):
+            yield done
+
+
+def _wait_for_one(under_way):
+    """Waits until a job is done; yields (job, result) of all that are, and forgets them."""
+    done, _ = concurrent.futures.wait(
+        under_way, return_when=concurrent.futures.FIRST_COMPLETED)
+    for future in done:
+        yield under_way.pop(future), future.result()
+
+
+def _default_start_method():
+    # Elsewhere than on Linux, forking a process that has loaded system libraries is not safe.
+    return "fork" if sys.platform.startswith("linux") else "spawn"
+
+
+def _start_worker(reading_end, writing_end):
+    """Prepares a worker: Ctrl-C is the parent's business, and without the parent it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    writing_end.close()
+    threading.Thread(target=_end_with_parent, args=(reading_end,), daemon=True).start()
+
+
+def _end_with_parent(reading_end):
+    """Waits until the parent closes its end of the pipe, by its death if need be."""
+    try:
+        reading_end.recv()
+    except (EOFError, OSError):
+        os._exit(1)
+
+
+# ---------------------------------------------------------------------------------------------
+# The folder of an unfinished run
+# ---------------------------------------------------------------------------------------------
+
+PLAN = "plan.json"
+
+
+@contextlib.contextmanager
+def locked(folder, flag):
+    """Makes a folder for an unfinished run and holds it for this process until the block ends.
+
+    The lock is the operating system's: it ends with the process, however that ends.
+
+    Raises:
+        UserError: another run holds it; names the flag.
+    """
+    files.make_dir(folder, flag)
+    with open(os.path.join(folder, "lock"), "ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError("another run is writing to the same --%s (it holds %s): wait until it "
+                            "ends, or choose another name" % (flag, folder)) from error
+        yield folder
+
+
+def resume(folder, plan, start_anew):
+    """Tells whether the unfinished run in a folder has this plan; writes the plan if not.
+
+    Args:
+        folder: of `locked`.
+        plan: JSON-like dict of all that the results depend on.
+        start_anew: forget an unfinished run with another plan.
+
+    Returns:
+        whether what lies in the folder can be used. If not, the folder is empty but for the plan.
+
+    Raises:
+        UserError: the plans differ; names what.
+    """
+    path = os.path.join(folder, PLAN)
+    found = files.read_json(path) if files.exists(path) else None
+    if found == plan:
+        return True
+    if found is not None and not start_anew:
+        different = sorted(name for name in set(plan) | set(found)
+                           if plan.get(name) != found.get(name))
+        raise UserError(
+            "an unfinished run with another %s lies in %s: give the same settings and input to "
+            "finish it, or --overwrite=True to start anew" % (", ".join(different), folder))
+    empty(folder)
+    files.write_json(path, plan)
+    return False
+
+
+def empty(folder):
+    """Removes what an unfinished run left in its folder, but for the lock."""
+    for name in files.list_dir(folder):
+        if name != "lock":
+            os.remove(os.path.join(folder, name))
+
+
+def remove_unfinished_files(folder):
+    """Removes the files that a killed process was writing; see files.atomic_path."""
+    for name in files.list_dir(folder):
+        if name.startswith(files.TEMPORARY):
+            os.remove(os.path.join(folder, name))
+
+
+def remove(folder):
+    """Removes the folder of a run that is finished."""
+    empty(folder)
+    os.remove(os.path.join(folder, "lock"))
+    os.rmdir(folder)
+
+
+def fingerprints(paths):
+    """Returns what tells whether input files are still the same: [[path, size, modified], ...].
+
+    `modified` is None for files that are not local.
+    """
+    return [[path, files.size(path),
+             None if files.is_remote(path) else int(os.stat(path).st_mtime)] for path in paths]
