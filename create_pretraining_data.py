@@ -389,6 +389,7 @@ def count_shards(settings, outputs, counts, work, pieces):
 def make_shards(settings, outputs, work, pieces, count):
     """Writes the shards that are not finished."""
     waiting = [index for index in range(count) if not files.exists(_shard_path(work, index))]
+    load_spills.cache_clear()  # a run before in this process may have had the same folder
     load_spills(work, pieces)  # before the fork
     job = functools.partial(write_shard, work, pieces, count,
                             outputs.ending[len(ENDING):])

@@ -283,13 +283,13 @@ def input_fn_builder(paths, sizes, is_training, random_seed=None, fixed_shapes=F
             # Dataset.interleave with num_parallel_calls corrupts the heap of TensorFlow 1.15 when a
             # session ends before the data do; this form of it does not.
             dataset = dataset.apply(tf.data.experimental.parallel_interleave(
-                tf.data.TFRecordDataset, cycle_length=min(READ_FILES_AT_ONCE, len(paths)),
+                records.dataset, cycle_length=min(READ_FILES_AT_ONCE, len(paths)),
                 sloppy=False))
             if not shard_files:
                 dataset = dataset.shard(workers, input_context.input_pipeline_id)
             dataset = dataset.shuffle(SHUFFLE_BUFFER, seed=random_seed).repeat()
         else:
-            dataset = dataset.flat_map(tf.data.TFRecordDataset)
+            dataset = dataset.flat_map(records.dataset)
         dataset = dataset.map(
             lambda record: without_padding(records.decode(records.PRETRAINING, record, sizes)),
             num_parallel_calls=tf.data.experimental.AUTOTUNE)

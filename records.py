@@ -32,6 +32,15 @@ PRETRAINING = (
     Field("next_sentence_labels", "int64", 1),
 )
 
+# The same before masking, for training to mask afresh each time: `word_starts` tells of each token
+# whether a word starts there; it is 0 at [CLS] and [SEP].
+UNMASKED = (
+    Field("input_ids", "int64", "sequence"),
+    Field("segment_ids", "int64", "sequence"),
+    Field("word_starts", "int64", "sequence"),
+    Field("next_sentence_labels", "int64", 1),
+)
+
 # One example of a classification task, at its own length. `is_real_example` is 0 for the rows
 # that fill up a TPU's last batch.
 CLASSIFICATION = (
@@ -107,11 +116,22 @@ def write(path, serialized_records):
     return count
 
 
+def _options(path):
+    kind = tf.io.TFRecordCompressionType
+    return tf.io.TFRecordOptions(kind.GZIP if path.endswith(".gz") else kind.NONE)
+
+
+def dataset(path):
+    """Returns the dataset of the serialised records of a file; path: scalar string tensor."""
+    is_compressed = tf.strings.regex_full_match(path, r".*\.gz")
+    return tf.data.TFRecordDataset(path, tf.where(is_compressed, "GZIP", ""))
+
+
 def read(path):
-    """Yields the serialised records of a file; UserError when it is damaged."""
+    """Yields the serialised records of a file, .gz or not; UserError when it is damaged."""
     count = 0
     try:
-        for record in tf.io.tf_record_iterator(path):
+        for record in tf.io.tf_record_iterator(path, _options(path)):
             count += 1
             yield record
     except tf.errors.DataLossError as error:

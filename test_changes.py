@@ -20,12 +20,14 @@ import re
 import numpy as np
 
 import console
-import create_pretraining_data as pretraining_data
+import corpus
 import files
+import instances
 import modeling
 import plots
 import runtime  # before TensorFlow
 import tokenization
+import words
 from absl import flags
 
 import tensorflow.compat.v1 as tf
@@ -34,6 +36,8 @@ ROOT = os.path.dirname(os.path.abspath(__file__))
 CORPUS = os.path.join(ROOT, "data", "news_zh_1.txt")
 VOCABULARY = os.path.join(ROOT, "albert_config", "vocab.txt")
 PICTURE = os.path.join(ROOT, "sample_output", "parameters.png")
+
+MAX_SEQ_LENGTH, SEED = 128, 12345
 
 VOCAB_SIZE, HIDDEN_SIZE, EMBEDDING_SIZE = 30000, 4096, 128     # ALBERT xxlarge, as in the paper
 LAYERS, LAYER_WIDTH, LAYER_HEADS, LAYER_INNER = 12, 1024, 16, 3072
@@ -139,31 +143,30 @@ second_at: where each begins there, in characters; label: 1 if the example says 
 
 def sentence_order_pairs():
     """Yields the Pairs that create_pretraining_data.py makes of the sample corpus."""
-    settings = pretraining_data.Settings(CORPUS, "not written", VOCABULARY)
     tokenizer = tokenization.FullTokenizer(VOCABULARY)
-    reader = pretraining_data.load_reader(tokenizer, settings)
-    entries = pretraining_data.describe_vocabulary(tokenizer)
-    sources = source_texts(CORPUS)
-    for document in pretraining_data.read_documents([CORPUS]):
-        rng = pretraining_data.seeded(settings.random_seed, document.number, document.part, 0)
-        sentences = [reader.read(line) for line in document.lines]
-        for instance in pretraining_data.make_instances(sentences, rng, settings, entries):
-            first, second = segment_texts(instance, tokenizer)
-            source = sources[document.number]
+    reader = words.load_reader(tokenizer, None)
+    entries = instances.describe_vocabulary(tokenizer)
+    documents = corpus.read_documents(corpus.plan_pieces([CORPUS]))
+    for number, (document, source) in enumerate(zip(documents, source_texts(CORPUS))):
+        sentences = reader.read(document.lines)
+        cuts = list(instances.Chunks(sentences, entries).of_document(
+            0, len(sentences.ids), MAX_SEQ_LENGTH, 0.1, instances.seeded(SEED, document.offset)))
+        made = instances.assemble(sentences, cuts, entries)
+        for index, is_swapped in enumerate(made.is_swapped):
+            first, second = segment_texts(made, index, tokenizer)
             (first_at, first_end), (second_at, second_end) = find_both(source, first, second)
-            yield Pair(document.number, source[first_at:first_end], source[second_at:second_end],
-                       first_at, second_at, int(instance.is_swapped))
+            yield Pair(number, source[first_at:first_end], source[second_at:second_end],
+                       first_at, second_at, int(is_swapped))
 
 
-def segment_texts(instance, tokenizer):
-    """Returns both segments of an Instance as text, with the masked words put back."""
-    ids = list(instance.ids)
-    for position, label in zip(instance.positions, instance.labels):
-        ids[position] = label
+def segment_texts(made, index, tokenizer):
+    """Returns both segments of one of some Instances as text."""
+    start, end = made.offsets[index:index + 2]
     tokens = [tokenization.strip_word_prefix(token)
-              for token in tokenizer.convert_ids_to_tokens(ids)]
+              for token in tokenizer.convert_ids_to_tokens(made.ids[start:end].tolist())]
+    first_length = made.first_lengths[index]
     # [CLS] first [SEP] second [SEP]
-    return "".join(tokens[1:instance.first_length - 1]), "".join(tokens[instance.first_length:-1])
+    return "".join(tokens[1:first_length - 1]), "".join(tokens[first_length:-1])
 
 
 def source_texts(path):

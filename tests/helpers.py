@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import reference
 from absl import flags
 from conftest import ROOT
@@ -194,3 +195,19 @@ def assert_user_error(result, *fragments):
         assert sign not in err, err
     for fragment in fragments:
         assert fragment in err, err
+
+
+def train_spm(folder):
+    """Trains a small English SentencePiece model; returns the path of its .model file."""
+    pytest.importorskip("sentencepiece")
+    text = folder / "english.txt"
+    text.write_text("\n".join("the unbelievable reader is reading %d books, slowly" % i
+                              for i in range(300)))
+    # In a process of its own: training crashes in one that has loaded TensorFlow 1.15.
+    subprocess.run(
+        [sys.executable, "-c", "import sys, sentencepiece\n"
+         "sentencepiece.SentencePieceTrainer.train(sys.argv[1])",
+         "--input=%s --model_prefix=%s --vocab_size=60 --pad_id=0 --unk_id=1 --bos_id=-1 "
+         "--eos_id=-1 --user_defined_symbols=[CLS],[SEP],[MASK] --minloglevel=2" % (
+             text, folder / "m")], check=True)
+    return folder / "m.model"
