@@ -512,7 +512,7 @@ def summarize(settings, inputs, shards, counts, seconds):
     to_use = counts["text_tokens"] * making.dupe_factor
     used = tokens - instances.SPECIALS_PER_INSTANCE * made
     vocabulary = settings.spm_model_file or settings.vocab_file
-    return collections.OrderedDict([
+    summary = collections.OrderedDict([
         ("made_by", "create_pretraining_data.py"),
         ("documents", counts["documents"]),
         ("skipped_documents", counts["skipped_documents"]),
@@ -532,6 +532,9 @@ def summarize(settings, inputs, shards, counts, seconds):
         ("vocabulary_sha256", files.fingerprint(vocabulary)),
         ("settings", settings._asdict()),
     ])
+    if settings.masking == DYNAMIC:
+        summary["masking"] = record_making.describe_masking(making)
+    return summary
 
 
 def _share(part, whole):

@@ -15,12 +15,14 @@ import curves
 import estimators
 import exporting
 import files
+import masking
 import modeling
 import optimization
 import records
 import run_record
 import runtime
 import selection
+import numpy as np
 from absl import flags
 from console import say, table
 from errors import UserError
@@ -252,9 +254,62 @@ def value_limits(config, sizes):
 
 
 def check_input(paths, config, sizes):
-    """Checks the first record of every file before anything long starts; see records.check."""
+    """Checks the first record of every file before anything long starts; see records.check.
+
+    Raises:
+        UserError: also where some files are masked already and others are not, or what is masked
+            while reading would be more than --max_predictions_per_seq.
+    """
+    spec = masking_of(paths)
     for path in paths:
-        records.check(path, records.PRETRAINING, sizes, value_limits(config, sizes))
+        records.check(path, schema_of(spec), sizes, value_limits(config, sizes))
+    if spec and spec.most_predictions > sizes["predictions"]:
+        raise UserError("%s is to be masked with up to %d words a record; use "
+                        "--max_predictions_per_seq=%d" % (
+                            paths[0], spec.most_predictions, spec.most_predictions))
+
+
+def masking_of(paths):
+    """Returns the masking.Spec of records that are masked while reading; None for all others.
+
+    Raises:
+        UserError: the files are of both kinds, or it is not known how to mask them.
+    """
+    unmasked = [path for path in paths if records.has_key(path, "word_starts")]
+    if unmasked and len(unmasked) < len(paths):
+        raise UserError("%s is not masked yet (--masking=dynamic), %s is: train on records of one "
+                        "kind" % (unmasked[0], next(p for p in paths if p not in unmasked)))
+    return masking.load(unmasked) if unmasked else None
+
+
+def schema_of(spec):
+    """Returns the schema of records that are masked while reading, or are not. spec: or None."""
+    return records.UNMASKED if spec else records.PRETRAINING
+
+
+def reading_of(paths, sizes, random_seed):
+    """Returns the function from a dataset of serialised records to one of records without padding.
+
+    Records that are not masked yet are masked, each time with other draws; the same seed gives the
+    same masks in the same order.
+
+    Args:
+        random_seed: None: draw one.
+    """
+    spec = masking_of(paths)
+    seed = np.random.randint(1 << 31) if random_seed is None else random_seed
+    parallel = {"num_parallel_calls": tf.data.experimental.AUTOTUNE}
+
+    def read(dataset):
+        if spec is None:
+            return dataset.map(lambda record: without_padding(
+                records.decode(records.PRETRAINING, record, sizes)), **parallel)
+        dataset = dataset.apply(tf.data.experimental.enumerate_dataset())
+        return dataset.map(lambda number, record: masking.mask(
+            records.decode(records.UNMASKED, record, {"sequence": sizes["sequence"]}), spec,
+            tf.stack([tf.constant(seed, tf.int64), number])), **parallel)
+
+    return read
 
 
 def input_fn_builder(paths, sizes, is_training, random_seed=None, fixed_shapes=False,
@@ -271,6 +326,8 @@ def input_fn_builder(paths, sizes, is_training, random_seed=None, fixed_shapes=F
         fixed_shapes: pad all batches to S and P (TPU, XLA).
         drop_remainder: leave an incomplete last batch out (TPUs need full ones).
     """
+    read = reading_of(paths, sizes, random_seed)
+
     def input_fn(params, input_context=None):
         batch_size = params["batch_size"]
         workers = input_context.num_input_pipelines if input_context else 1
@@ -290,9 +347,7 @@ def input_fn_builder(paths, sizes, is_training, random_seed=None, fixed_shapes=F
             dataset = dataset.shuffle(SHUFFLE_BUFFER, seed=random_seed).repeat()
         else:
             dataset = dataset.flat_map(records.dataset)
-        dataset = dataset.map(
-            lambda record: without_padding(records.decode(records.PRETRAINING, record, sizes)),
-            num_parallel_calls=tf.data.experimental.AUTOTUNE)
+        dataset = read(dataset)
         shapes = {field.name: [sizes[field.length] if fixed_shapes else None]
                   if field.length in sizes else [field.length] for field in records.PRETRAINING}
         limits = length_limits(paths, batch_size) if is_training and not fixed_shapes else []
@@ -332,7 +387,7 @@ def length_limits(paths, batch_size):
     for path in paths[:LENGTHS_FROM_FILES]:
         for serialized in itertools.islice(
                 records.read(path), -(-LENGTHS_FROM // min(len(paths), LENGTHS_FROM_FILES))):
-            lengths.append(records.length(serialized, "input_mask"))
+            lengths.append(records.length(serialized))
             bytes_read += len(serialized)
     count = len(lengths) * sum(files.size(path) for path in paths) / max(bytes_read, 1)
     groups = min(MOST_GROUPS, int(count / (batch_size * BATCHES_OF_A_GROUP)))
@@ -577,7 +632,7 @@ def train(model_fn, run, config, paths, sizes, batch_size, num_train_steps):
                                    run.output_dir, in_a_step)
     estimator = estimators.make_estimator(model_fn, run, run.output_dir,
                                           train_batch_size=batch_size)
-    with records.naming_the_damaged(paths, records.PRETRAINING, sizes,
+    with records.naming_the_damaged(paths, schema_of(masking_of(paths)), sizes,
                                     value_limits(config, sizes)):
         estimators.train(estimator, run, input_fn_builder(paths, sizes, True, run.random_seed,
                                                           fixed_shapes=run.use_tpu or run.xla),
@@ -595,7 +650,7 @@ def evaluate(model_fn, run, config, paths, sizes, batch_size, coverage, name):
     estimator = estimators.make_estimator(
         model_fn, run, os.path.join(run.output_dir, "eval"), train_batch_size=batch_size,
         eval_batch_size=batch_size)
-    with records.naming_the_damaged(paths, records.PRETRAINING, sizes,
+    with records.naming_the_damaged(paths, schema_of(masking_of(paths)), sizes,
                                     value_limits(config, sizes)):
         metrics = estimator.evaluate(
             input_fn_builder(paths, sizes, False, fixed_shapes=run.use_tpu or run.xla,

@@ -36,7 +36,11 @@ Making.__doc__ = """What records are made like: flags of create_pretraining_data
 
 
 class RecordMaker(object):
-    """Makes the records of documents; loads vocabulary and segmenter once."""
+    """Makes the records of documents; loads vocabulary and segmenter once.
+
+    Attributes:
+        entries: instances.Entries of the vocabulary.
+    """
 
     def __init__(self, making):
         """making: Making."""
@@ -44,7 +48,7 @@ class RecordMaker(object):
             making.vocab_file, making.do_lower_case, making.spm_model_file)
         self._making = making
         self._reader = words.load_reader(tokenizer, segmenter_of(making))
-        self._entries = instances.describe_vocabulary(tokenizer)
+        self.entries = instances.describe_vocabulary(tokenizer)
         self._masking = masking_of(making)
         self._is_dynamic = making.masking == DYNAMIC
 
@@ -66,8 +70,8 @@ class RecordMaker(object):
                 document.part == 0 and end - start < instances.SHORTEST_CHUNK
                 for document, start, end in zip(documents, bounds, bounds[1:])),
             sentences=int(np.count_nonzero(np.diff(ends))), text_tokens=len(sentences.ids),
-            unknown_tokens=int(np.count_nonzero(sentences.ids == self._entries.unk_id)))
-        chunks = instances.Chunks(sentences, self._entries)
+            unknown_tokens=int(np.count_nonzero(sentences.ids == self.entries.unk_id)))
+        chunks = instances.Chunks(sentences, self.entries)
         generators = [instances.seeded(self._making.random_seed, document.file, document.offset,
                                        document.part) for document in documents]
         found = []
@@ -89,7 +93,7 @@ class RecordMaker(object):
         Args:
             cuts: of all documents in a row; numbers: how many of them each document has.
         """
-        made = instances.assemble(sentences, cuts, self._entries)
+        made = instances.assemble(sentences, cuts, self.entries)
         lengths = np.diff(made.offsets)
         counts["instances"] += len(cuts)
         counts["tokens"] += int(made.offsets[-1])
@@ -97,7 +101,7 @@ class RecordMaker(object):
         draws, keys = self._draws(made.offsets, numbers, generators)
         masked = None
         if not self._is_dynamic:
-            masked = instances.mask(made, draws, self._masking, self._entries)
+            masked = instances.mask(made, draws, self._masking, self.entries)
             counts["masked_tokens"] += len(masked.positions)
         columns = self._columns(made, masked, lengths.tolist())
         return list(zip(keys, record_bytes.encode(columns, KINDS[self._making.masking],
@@ -165,6 +169,31 @@ def masking_of(making):
     return instances.Masking(making.do_whole_word_mask, making.masked_lm_prob,
                              making.max_predictions_per_seq, making.max_ngram,
                              making.prefixed_word_labels)
+
+
+def describe_masking(making):
+    """Returns, as JSON holds it, all that training must know to mask records of this Making.
+
+    {"whole_words", "share", "most_predictions", "max_ngram": as in instances.Masking; "mask_id";
+    "ordinary_ids": candidates for replacement, as ranges [first, last]; "vocab_size"; "twins":
+    [[id, id to predict within a word], ...], or None}.
+    """
+    masking, entries = masking_of(making), get_maker(making).entries
+    twins = np.flatnonzero(entries.twins != np.arange(len(entries.twins)))
+    return collections.OrderedDict([
+        ("whole_words", masking.whole_words), ("share", masking.share),
+        ("most_predictions", masking.most_predictions), ("max_ngram", masking.max_ngram),
+        ("mask_id", int(entries.mask_id)), ("ordinary_ids", _ranges(entries.ordinary_ids)),
+        ("vocab_size", len(entries.twins)),
+        ("twins", [[int(number), int(entries.twins[number])] for number in twins]
+         if masking.prefixed_labels else None)])
+
+
+def _ranges(numbers):
+    """Returns ascending numbers as [[first, last], ...]."""
+    breaks = np.flatnonzero(np.diff(numbers) != 1)
+    firsts, lasts = np.append(0, breaks + 1), np.append(breaks, len(numbers) - 1)
+    return [[int(numbers[first]), int(numbers[last])] for first, last in zip(firsts, lasts)]
 
 
 _makers = {}  # the RecordMaker of this process; forked workers inherit it ready made

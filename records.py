@@ -154,10 +154,19 @@ def load(path, schema):
     return columns
 
 
-def length(serialized, mask):
-    """Returns the number of ones in a field of a serialised record: its length without padding."""
-    example = tf.train.Example.FromString(serialized)
-    return sum(example.features.feature[mask].int64_list.value)
+def length(serialized):
+    """Returns the number of tokens of a serialised record without padding."""
+    features = tf.train.Example.FromString(serialized).features.feature
+    if "input_mask" in features:
+        return sum(features["input_mask"].int64_list.value)
+    return len(features["input_ids"].int64_list.value)
+
+
+def has_key(path, key):
+    """Whether the first record of a file has a key; UserError when it is damaged."""
+    for serialized in read(path):
+        return key in _features(path + " record 1", serialized)
+    return False
 
 
 def count(paths):
@@ -220,17 +229,22 @@ def _check_length(place, field, found, sizes, first_of_size):
 
 def _parse(place, serialized, schema):
     """Returns the features of a serialised record, which hold all keys of the schema."""
-    example = tf.train.Example()
-    try:
-        example.ParseFromString(serialized)
-    except Exception as error:  # noqa: BLE001 - protobuf's DecodeError moved between releases
-        raise UserError("%s is no tf.train.Example: %s" % (place, error)) from error
-    features = example.features.feature
+    features = _features(place, serialized)
     for field in schema:
         if field.name not in features:
             raise UserError("%s lacks the key %s; it holds: %s"
                             % (place, field.name, ", ".join(sorted(features)) or "nothing"))
     return features
+
+
+def _features(place, serialized):
+    """Returns {key: Feature} of a serialised record; UserError names its place if it is none."""
+    example = tf.train.Example()
+    try:
+        example.ParseFromString(serialized)
+    except Exception as error:  # noqa: BLE001 - protobuf's DecodeError moved between releases
+        raise UserError("%s is no tf.train.Example: %s" % (place, error)) from error
+    return example.features.feature
 
 
 def _numbers(features, field):
