@@ -364,7 +364,8 @@ def command_line():
 # The parent: what is printed and saved
 # ---------------------------------------------------------------------------------------------
 
-def report(name, title, facts, outcomes, measures, references, output_dir):
+def report(name, title, facts, outcomes, measures, references, output_dir, more_tables=(),
+           more_details=None):
     """Prints the tables; saves them as NAME.md and NAME.json with a picture NAME.png.
 
     Args:
@@ -372,6 +373,7 @@ def report(name, title, facts, outcomes, measures, references, output_dir):
         facts: {what: text} of the conditions, as strings and numbers.
         outcomes: of `measure`; measures: list of Measure; references: list of Reference.
         output_dir: folder that exists.
+        more_tables: list of (heading, rows); more_details: {name: value} for the JSON file.
     """
     conditions = collections.OrderedDict([("command", command_line())])
     conditions.update(facts)
@@ -379,11 +381,13 @@ def report(name, title, facts, outcomes, measures, references, output_dir):
               for one in measures]
     if any("profile" in outcome.about for outcome in outcomes):
         tables.append(("Where a training step's time goes, %", profile_rows(outcomes)))
+    tables.extend(more_tables)
     print_tables(title, conditions, tables)
     details = collections.OrderedDict([
         ("measures", [one._asdict() for one in measures]),
         ("variants", [_as_json(outcome, measures, references, outcomes)
                       for outcome in outcomes])])
+    details.update(more_details or {})
     save(os.path.join(output_dir, name), title, conditions, tables, details,
          lambda path: draw(title, outcomes, measures, path))
 

@@ -526,6 +526,36 @@ def test_an_interrupted_run_goes_on(root, settings, tmp_path, number):
     assert sorted(os.listdir(str(tmp_path / "other"))) == ["x.json", "x.tfrecord"]
 
 
+def test_a_run_that_is_killed_again_and_again_ends_as_any_other(root, settings, tmp_path):
+    with open(settings.input_file, "wb") as stream:
+        stream.write(invented_text(3000).encode("utf-8"))
+    settings = settings._replace(num_workers=2, dupe_factor=3, num_shards=2)
+    outputs = cpd.create(settings)["outputs"]
+    folder, rng = tmp_path / "other", random.Random(8)
+    arguments = command(
+        root, "--input_file=%s" % settings.input_file, "--dupe_factor=3", "--num_shards=2",
+        "--output_file=%s" % (folder / "x.tfrecord"), "--num_workers=2", "--max_seq_length=64",
+        "--max_predictions_per_seq=10", "--do_whole_word_mask",
+        "--vocab_file=%s" % settings.vocab_file)
+    began = time.time()
+    assert run(arguments).returncode == 0
+    whole_run = time.time() - began
+    shutil.rmtree(str(folder))
+    killed = 0
+    for _ in range(5):
+        process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0.3, 1.0) * whole_run)
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
+        if os.path.exists(str(folder / "x.json")):
+            break
+    done = run(arguments)
+    assert killed and (done.returncode == 0 or "of an earlier run" in done.stderr), done.stderr
+    for path in outputs:
+        assert filecmp.cmp(path, str(folder / os.path.basename(path)), shallow=False)
+    assert len(os.listdir(str(folder))) == 3
+
+
 def test_the_shell_script_passes_flags_through(root, tmp_path):
     script = str(tmp_path / "a folder" / "create_pretrain_data.sh")
     os.mkdir(os.path.dirname(script))
