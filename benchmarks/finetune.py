@@ -7,15 +7,13 @@ The pairs are those of LCQMC where they lie in --data_dir, else random ones of 7
 about as long as LCQMC's (the table says which). Every variant computes the same examples; weights
 are random, since their values do not change the speed.
 
-Lines of the table: this project, padded to --max_seq_length and by length, on TensorFlow 1.15 and
+Lines of the table: the graph of the older releases (older_graph.py) on TensorFlow 1.15, everything
+padded, as they ran; this project, padded to --max_seq_length and by length, on TensorFlow 1.15 and
 on the TensorFlow of the Python that runs this, in float32 and bfloat16; and transformers, padded
 to the longest of a batch and with batches of like length, at the settings that are the fastest
-here (see side_by_side.TorchTraining). "older" stands for the code of the older releases: it is
-this project on TensorFlow 1.15 with everything padded. They computed more for the same result (all
-positions of the last layer, one-hot labels), so the ratios are likely to understate. A padded
-batch always takes as long, so a round of those variants is only --padded_steps batches. A round of
-the others is --steps batches of training, drawn from all examples and going on where the last round
-ended, and one evaluation of all examples.
+here (see side_by_side.TorchTraining). A padded batch always takes as long, so a round of those
+variants is only --padded_steps batches. A round of the others is --steps batches of training, drawn
+from all examples and going on where the last round ended, and one evaluation of all examples.
 
 Counted is the step with its input, without saving checkpoints. The texts are tokenised before. A
 last table shows, for this project, which share of a step it waits for its input, and which share
@@ -172,13 +170,17 @@ def prepare_tensorflow(settings):
     head, recipe = classifier.Head(2, True), classifier.Recipe(1e-5, 10 ** 6, 0, None)
     split = features.Split(_records_path(settings["folder"]), "", range(settings["examples"]))
     padded, batch_size = settings["padded"], settings["batch_size"]
+    if settings["older"]:
+        import older_graph
+        model_fn = older_graph.classifier_model_fn(config)
+    else:
+        model_fn = classifier.model_fn_builder(config, layout.model_class, head, recipe)
 
     def steps(training):
         return side_by_side.Steps(
             features.input_fn_builder(split, settings["max_seq_length"], training,
                                       random_seed=SEED, fixed_shapes=padded),
-            classifier.model_fn_builder(config, layout.model_class, head, recipe),
-            batch_size, training, settings["precision"])
+            model_fn, batch_size, training, settings["precision"])
 
     training, evaluation = steps(True), steps(False)
     most = settings["padded_steps"] if padded else None

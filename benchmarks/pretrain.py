@@ -7,15 +7,13 @@ The records hold random ids, which cost as much as real ones. --short_share of t
 shorter length, as create_pretraining_data.py makes them with --short_seq_prob; all others are full.
 Masked words are 15 %.
 
-Lines of the table: this project, padded to --max_seq_length and by length, on TensorFlow 1.15 and
+Lines of the table: the graph of the older releases (older_graph.py) on TensorFlow 1.15, everything
+padded, as they ran; this project, padded to --max_seq_length and by length, on TensorFlow 1.15 and
 on the TensorFlow of the Python that runs this, in float32 and bfloat16; and transformers'
 AlbertForPreTraining on the same batches of like length, with its head computed on the masked
 positions only (its own forward scores every token), at the settings that are the fastest here (see
-side_by_side.TorchTraining). "older" stands for the code of the older releases: this project on
-TensorFlow 1.15, padded. They computed more for the same result (all positions of the last layer,
-one-hot labels), so the ratios are likely to understate. All train with AdamW. Memory is the most
-that a fresh process holds which does one round, libraries included; transformers has its leanest
-settings there.
+side_by_side.TorchTraining). All train with AdamW. Memory is the most that a fresh process holds
+which does one round, libraries included; transformers has its leanest settings there.
 
 For transformers install requirements/hf.txt and requirements/bench.txt.
 """
@@ -137,14 +135,18 @@ def prepare_tensorflow(settings, rows):
              "predictions": predictions_of(settings["max_seq_length"])}
     schedule = pretraining.Schedule(
         "adamw", 1e-5, 10 ** 6, 0, 1.0, 0, (), optimization.AdamWeightDecayOptimizer.SLOT_NAMES)
+    if settings["older"]:
+        import older_graph
+        model_fn = older_graph.pretraining_model_fn(config)
+    else:
+        model_fn = pretraining.model_fn_builder(config, layout.model_class, schedule)
     # A file of its own: the variants are prepared one after the other, but all stay alive.
     path = os.path.join(settings["folder"], "%d.tfrecord" % os.getpid())
     records.write(path, [records.encode(records.PRETRAINING, row) for row in rows])
     steps = side_by_side.Steps(
         pretraining.input_fn_builder([path], sizes, True, SEED,
                                      fixed_shapes=settings["padded"]),
-        pretraining.model_fn_builder(config, layout.model_class, schedule),
-        settings["batch_size"], True, settings["precision"])
+        model_fn, settings["batch_size"], True, settings["precision"])
     about = side_by_side.tensorflow_about(steps.session)
     if not settings.get("memory_only"):
         steps.rate(1)  # the first step would be nothing like the others

@@ -593,14 +593,16 @@ def seconds(function, *arguments):
 def training_variants():
     """Returns the Variants of this project that benchmarks of training share.
 
-    Their settings: role "tensorflow"; padded: pad everything; precision: see `session_config`.
+    Their settings: role "tensorflow"; older: the graph of older_graph.py; padded: pad everything;
+    precision: see `session_config`.
     """
-    def one(key, name, interpreter, padded, precision="float32"):
+    def one(key, name, interpreter, padded, precision="float32", older=False):
         return Variant(key, name, interpreter, {
-            "role": "tensorflow", "padded": padded, "precision": precision})
+            "role": "tensorflow", "older": older, "padded": padded, "precision": precision})
 
-    return [one("older", "older code: padded", BASELINE, True),
-            one("older_by_length", "by length, TF 1.15", BASELINE, False),
+    return [one("older", "older code: padded", BASELINE, True, older=True),
+            one("padded_tf1", "padded, TF 1.15", BASELINE, True),
+            one("by_length_tf1", "by length, TF 1.15", BASELINE, False),
             one("padded", "padded, float32", THIS, True),
             one("by_length", "by length, float32", THIS, False),
             one("bfloat16", "by length, bfloat16", THIS, False, "bfloat16")]

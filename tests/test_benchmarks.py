@@ -494,3 +494,64 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path):
     files.write_text(path, '{"vocab_size": 5}')
     with pytest.raises(UserError, match="config.json lacks hidden_size"):
         side_by_side.read_sizes(path)
+
+
+# ---------------------------------------------------------------------------------------------
+# The older graph
+# ---------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("kind", ["classifier", "pretraining"])
+def test_the_older_graph_computes_the_same_steps(config_file, monkeypatch, kind):
+    import classifier
+    import layouts
+    import modeling
+    import older_graph
+    import optimization
+    import pretraining as pretraining_module
+
+    import tensorflow.compat.v1 as tf
+    monkeypatch.setattr(classifier, "POOLED_DROPOUT", 0.0)
+    layout, config = layouts.read_config(config_file)
+    rng = np.random.RandomState(3)
+    features = {
+        "input_ids": rng.randint(0, config.vocab_size, [4, 12]),
+        "input_mask": (np.arange(12) < np.array([[12], [7], [12], [9]])).astype(int),
+        "segment_ids": (np.arange(12) > 5).astype(int) + np.zeros([4, 1], int),
+        "label_ids": np.array([0, 1, 1, 0]), "is_real_example": np.ones(4, int),
+        "row": np.arange(4), "masked_lm_positions": np.array([[1, 3]] * 4),
+        "masked_lm_ids": rng.randint(0, config.vocab_size, [4, 2]),
+        "masked_lm_weights": np.array([[1.0, 1.0], [1.0, 0.0]] * 2, np.float32),
+        "next_sentence_labels": np.array([[0], [1], [1], [0]])}
+    if kind == "classifier":
+        shapes = classifier.variable_shapes(config, layout.model_class, 2)
+        ours = classifier.model_fn_builder(
+            config, layout.model_class, classifier.Head(2, True),
+            classifier.Recipe(older_graph.LEARNING_RATE, 10 ** 8, 0, None))
+        theirs = older_graph.classifier_model_fn(config)
+    else:
+        shapes = modeling.pretraining_variable_shapes(config, layout.model_class)
+        ours = pretraining_module.model_fn_builder(
+            config, layout.model_class, pretraining_module.Schedule(
+                "adamw", older_graph.LEARNING_RATE, 10 ** 8, 0, 1.0, 0, (),
+                optimization.AdamWeightDecayOptimizer.SLOT_NAMES))
+        theirs = older_graph.pretraining_model_fn(config)
+    weights = {name: rng.normal(0, 0.1, shape).astype(np.float32)
+               for name, shape in shapes.items()}
+    found = []
+    for model_fn in (ours, theirs):
+        with tf.Graph().as_default(), tf.Session() as session:
+            tf.set_random_seed(1)
+            tf.train.get_or_create_global_step()
+            inputs = {name: tf.constant(value, tf.float32 if value.dtype == np.float32
+                                        else tf.int32) for name, value in features.items()}
+            spec = model_fn(inputs, None, tf.estimator.ModeKeys.TRAIN, {"batch_size": 4})
+            session.run(tf.global_variables_initializer())
+            variables = {variable.op.name: variable for variable in tf.trainable_variables()}
+            assert set(variables) == set(weights)
+            for name, value in weights.items():
+                variables[name].load(value, session)
+            losses = [session.run([spec.loss, spec.train_op])[0] for _ in range(3)]
+            found.append((losses, session.run(variables)))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=2e-5)
+    for name in weights:
+        np.testing.assert_allclose(found[0][1][name], found[1][1][name], atol=2e-6, err_msg=name)
