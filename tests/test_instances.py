@@ -1,7 +1,9 @@
 """instances.py: chunks, sentence order and masks, against the source text and slow counterparts."""
 
 import collections
+import itertools
 import math
+import os
 import random
 
 import hypothesis
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
+import corpus
 import instances
 import tokenization
 import words
@@ -33,11 +36,17 @@ def reader(tokenizer):
     return words.load_reader(tokenizer, "jieba")
 
 
-@pytest.fixture(scope="module")
-def documents(reader):
-    """Sentences of each document of a small corpus."""
-    return [reader.read(text.split("\n"))
-            for text in invented_text().strip().split("\n\n")]
+@pytest.fixture(scope="module", params=["invented", "real"])
+def documents(request, reader):
+    """Sentences of each document of a small corpus, and of some newspaper articles."""
+    if request.param == "invented":
+        texts = [text.split("\n") for text in invented_text().strip().split("\n\n")]
+    else:
+        path = os.path.join(request.getfixturevalue("shared_data"), "corpus",
+                            "people_daily_199801.txt")
+        read = corpus.read_documents(corpus.plan_pieces([path]))
+        texts = [document.lines for document in itertools.islice(read, 40)]
+    return [reader.read(lines) for lines in texts]
 
 
 def cuts_of(sentences, entries, seed=1, length=64, short=0.1):
