@@ -1,6 +1,7 @@
 """Reading and writing files: checked, atomic, line numbers in every complaint; local or gs://.
 
-Imports TensorFlow only when a path is remote (`gs://bucket/...`).
+Imports TensorFlow only when a path is remote (`gs://bucket/...`), and not even then where
+`use_remote` has named another way to reach remote files.
 """
 
 import contextlib
@@ -24,7 +25,22 @@ def is_remote(path):
     return "://" in path
 
 
+_remote = None  # what `use_remote` has named
+
+
+def use_remote(system):
+    """Has this process reach remote files through `system` in place of TensorFlow.
+
+    Args:
+        system: object with those functions of tf.io.gfile that this module calls.
+    """
+    global _remote
+    _remote = system
+
+
 def _gfile():
+    if _remote is not None:
+        return _remote
     import tensorflow.compat.v1 as tf
     return tf.io.gfile
 
