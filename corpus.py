@@ -16,6 +16,7 @@ from errors import UserError
 # line longer than LINE_CHARACTERS counts as several sentences; the text stays complete.
 LINE_CHARACTERS = 5000
 PART_CHARACTERS = 50000
+MOST_LINE_BYTES = 32 << 20
 
 # Pieces are small enough to be done within seconds, and at most about so many.
 PIECE_BYTES = 256 << 10
@@ -89,6 +90,8 @@ def _documents_of_piece(piece):
             if piece.end is not None and start >= piece.end:
                 return
             part, lines, size, wanted = 0, [], 0, True
+        elif not wanted and piece.end is not None and start >= piece.end:
+            return  # no blank line in it: it has no document of its own
         elif wanted:
             for sentence in cut_line(line):
                 if lines and size + len(sentence) > PART_CHARACTERS:
@@ -106,14 +109,18 @@ def _lines_of_piece(piece):
     """Yields (offset, text) of the lines that start in the piece and of all that follow.
 
     Raises:
-        UserError: a line is not UTF-8; names its number.
+        UserError: a line is not UTF-8, or is too long; names its number.
     """
     with files.open_uncompressed(piece.path) as stream:
         offset = piece.start
         if offset:
             stream.seek(offset - 1)
             offset += len(stream.readline()) - 1  # to the start of the next line
-        for raw in stream:
+        for raw in iter(lambda: stream.readline(MOST_LINE_BYTES), b""):
+            if len(raw) == MOST_LINE_BYTES:
+                raise UserError("%s line %d is longer than %d MB: is it text, one sentence a line?"
+                                % (piece.path, _line_number(piece.path, offset),
+                                   MOST_LINE_BYTES >> 20))
             try:
                 line = raw.decode("utf-8")
             except UnicodeDecodeError as error:

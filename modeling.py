@@ -744,18 +744,18 @@ def gather_positions(sequence, positions):
     return tf.gather(tf.reshape(sequence, [-1, width]), tf.reshape(positions + offsets, [-1]))
 
 
-def masked_lm_logits(config, hidden, table, projection=None):
-    """Scores of all words at masked positions, with the embedding table as output weights.
+def masked_lm_vectors(config, hidden, projection=None):
+    """The first half of the masked words' head: LN(act(dense(h))) · projectionᵀ.
 
-    logits = LN(act(dense(h))) · projectionᵀ · tableᵀ + output_bias; the Google layout has no
-    projection: there the dense layer itself narrows to the embedding width.
+    The Google layout has no projection: there the dense layer itself narrows to the embedding
+    width.
 
     Args:
-        hidden: [rows, H] vectors at the masked positions.
-        table: [V, E]; projection: [E, H] or None.
+        hidden: [rows, H] vectors at the masked positions; projection: [E, H] or None.
 
     Returns:
-        [rows, V].
+        ([rows, E], output_bias [V]): a word's score is their product with its embedding, plus its
+        bias.
     """
     width = config.embedding_size if projection is None else config.hidden_size
     with tf.variable_scope("cls/predictions"):
@@ -766,7 +766,59 @@ def masked_lm_logits(config, hidden, table, projection=None):
                                initializer=tf.zeros_initializer())
         if projection is not None:
             hidden = tf.matmul(hidden, projection, transpose_b=True)
-        return tf.nn.bias_add(tf.matmul(hidden, table, transpose_b=True), bias)
+    return hidden, bias
+
+
+def word_logits(vectors, table, bias):
+    """Scores of all words. [rows, E], [V, E], [V] to [rows, V]."""
+    with tf.name_scope("cls/predictions/"):
+        return tf.nn.bias_add(tf.matmul(vectors, table, transpose_b=True), bias)
+
+
+def word_losses(vectors, table, bias, ids, weights, parts):
+    """Loss of the masked words, without holding the scores of all of them at a time.
+
+    Scores of V words for each row are by far the widest tensors of pre-training. Here some rows are
+    scored after the others, and what their gradients add is computed at once, from the scores that
+    are there: the same products as otherwise, in less memory.
+
+    Args:
+        vectors, table, bias: as for `word_logits`.
+        ids: int [rows], the words that are right; weights: [rows].
+        parts: into how many parts the rows are divided.
+
+    Returns:
+        (sum of weights * nll, sum of the weights of the rows whose best word is right).
+    """
+    @tf.custom_gradient
+    def losses(vectors, table, bias):
+        rows = tf.shape(vectors)[0]
+        sums, of_vectors, done = None, [], []
+        for number in range(parts):
+            some = slice(rows * number // parts, rows * (number + 1) // parts)
+            with tf.control_dependencies(done):
+                here, labels, counts = vectors[some], ids[some], weights[some]
+            logits = word_logits(here, table, bias)
+            nll, slope = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(
+                features=logits, labels=labels)
+            right = tf.cast(tf.equal(tf.argmax(logits, -1, output_type=labels.dtype), labels),
+                            tf.float32)
+            slope *= counts[:, tf.newaxis]
+            of_vectors.append(tf.matmul(slope, table))
+            added = [tf.reduce_sum(counts * nll), tf.reduce_sum(counts * right),
+                     tf.matmul(slope, here, transpose_a=True), tf.reduce_sum(slope, 0)]
+            sums = added if sums is None else [a + b for a, b in zip(sums, added)]
+            done = sums + of_vectors[-1:]
+        loss, right, of_table, of_bias = sums
+
+        def gradient(upstream, of_right):
+            del of_right  # it has none
+            return (upstream * tf.concat(of_vectors, 0), upstream * of_table, upstream * of_bias)
+
+        return (loss, right), gradient
+
+    with tf.name_scope("cls/predictions/"):
+        return losses(vectors, tf.identity(table), tf.identity(bias))
 
 
 def output_logits(vectors, labels, initializer_range):
@@ -801,7 +853,7 @@ def pretraining_variable_shapes(config, model_class):
     def build():
         model = model_class(config, False, tf.zeros([1, 1], tf.int32))
         first = gather_positions(model.get_sequence_output(), tf.zeros([1, 1], tf.int32))
-        masked_lm_logits(config, first, model.get_embedding_table(), model.get_embedding_table_2())
+        masked_lm_vectors(config, first, model.get_embedding_table_2())
         sentence_order_logits(config, model.get_pooled_output())
 
     return variable_shapes(build)

@@ -99,23 +99,19 @@ def define_flags(learning_rate, max_seq_length, do_train, train_batch_size, eval
 # Losses and metrics
 # ---------------------------------------------------------------------------------------------
 
-def masked_lm_loss(logits, ids, weights, total_weight=None):
+def masked_lm_loss(logits, ids, weights):
     """Weighted mean of the negative log-likelihood of the masked words.
 
     sum(weight * nll) / (sum(weight) + 1e-5), where nll = -log softmax(logits)[id].
 
     Args:
         logits: [rows, V]; ids: int [rows]; weights: [rows], 0 for padding.
-        total_weight: sum of the weights of the whole batch where the rows are but a part of it:
-            the losses of its parts then add up to the whole one's.
 
     Returns:
         (scalar loss, nll [rows]).
     """
-    if total_weight is None:
-        total_weight = tf.reduce_sum(weights)
     nll = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=ids, logits=logits)
-    return tf.reduce_sum(weights * nll) / (total_weight + 1e-5), nll
+    return tf.reduce_sum(weights * nll) / (tf.reduce_sum(weights) + 1e-5), nll
 
 
 def batch_accuracy(logits, ids, weights, total_weight):
@@ -158,9 +154,14 @@ def metric_fn(lm_logits, lm_ids, lm_weights, order_logits, order_labels):
 # ---------------------------------------------------------------------------------------------
 
 Outputs = collections.namedtuple("Outputs", [
-    "lm_logits", "lm_ids", "lm_weights", "order_logits", "order_labels"])
-Outputs.__doc__ = """What the heads say and what is right, [rows, V], [rows], [rows], [B, 2], [B]:
-one row a masked position."""
+    "lm_vectors", "lm_table", "lm_bias", "lm_ids", "lm_weights", "order_logits", "order_labels"])
+Outputs.__doc__ = """What the model makes of a batch, and what is right; one row a masked position.
+
+lm_vectors [rows, E], lm_table [V, E], lm_bias [V]: of which modeling.word_logits makes the words'
+scores; lm_ids, lm_weights [rows]; order_logits [B, 2], order_labels [B]."""
+
+# The masked words of a batch are scored in so many parts, one after the other.
+PARTS_OF_WORDS = 4
 
 
 def outputs_of(config, model_class, features, training, use_tpu=False, recompute=False):
@@ -172,25 +173,28 @@ def outputs_of(config, model_class, features, training, use_tpu=False, recompute
                         features["segment_ids"], use_one_hot_embeddings=use_tpu,
                         output_positions=wanted, recompute=recompute)
     at_masks = tf.reshape(model.get_sequence_output()[:, 1:, :], [-1, config.hidden_size])
+    vectors, bias = modeling.masked_lm_vectors(config, at_masks, model.get_embedding_table_2())
     return Outputs(
-        modeling.masked_lm_logits(config, at_masks, model.get_embedding_table(),
-                                  model.get_embedding_table_2()),
-        tf.reshape(features["masked_lm_ids"], [-1]),
+        vectors, model.get_embedding_table(), bias, tf.reshape(features["masked_lm_ids"], [-1]),
         tf.reshape(features["masked_lm_weights"], [-1]),
         modeling.sentence_order_logits(config, model.get_pooled_output()),
         tf.reshape(features["next_sentence_labels"], [-1]))
 
 
-def losses(outputs, totals):
-    """Returns (loss, {name of a curve: scalar}), shares in those of the batch of `totals`."""
-    lm_loss, _ = masked_lm_loss(outputs.lm_logits, outputs.lm_ids, outputs.lm_weights,
-                                totals.lm_weight)
+def losses(outputs, totals, parts=PARTS_OF_WORDS):
+    """Returns (loss, {name of a curve: scalar}), shares in those of the batch of `totals`.
+
+    parts: into how many the masked words are divided; see modeling.word_losses.
+    """
+    lm_sum, lm_right = modeling.word_losses(
+        outputs.lm_vectors, outputs.lm_table, outputs.lm_bias, outputs.lm_ids, outputs.lm_weights,
+        parts)
+    lm_loss = lm_sum / (totals.lm_weight + 1e-5)
     order_loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(
         labels=outputs.order_labels, logits=outputs.order_logits)) / totals.records
     return lm_loss + order_loss, {
         "masked_lm_loss": lm_loss,
-        "masked_lm_accuracy": batch_accuracy(outputs.lm_logits, outputs.lm_ids,
-                                             outputs.lm_weights, totals.lm_weight),
+        "masked_lm_accuracy": tf.div_no_nan(lm_right, totals.lm_weight),
         "sentence_order_loss": order_loss,
         "sentence_order_accuracy": batch_accuracy(
             outputs.order_logits, outputs.order_labels,
@@ -212,9 +216,14 @@ def model_fn_builder(config, model_class, schedule, model_fit=None, use_tpu=Fals
         if mode == tf.estimator.ModeKeys.TRAIN:
             return train_spec(features)
         outputs = outputs_of(config, model_class, features, False, use_tpu)
-        loss, _ = losses(outputs, totals_of(features))
+        logits = modeling.word_logits(outputs.lm_vectors, outputs.lm_table, outputs.lm_bias)
+        lm_loss, _ = masked_lm_loss(logits, outputs.lm_ids, outputs.lm_weights)
+        order_loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(
+            labels=outputs.order_labels, logits=outputs.order_logits))
         return tf.estimator.tpu.TPUEstimatorSpec(
-            mode, loss=loss, eval_metrics=(metric_fn, list(outputs)),
+            mode, loss=lm_loss + order_loss, eval_metrics=(metric_fn, [
+                logits, outputs.lm_ids, outputs.lm_weights, outputs.order_logits,
+                outputs.order_labels]),
             scaffold_fn=estimators.scaffold_fn(model_fit, use_tpu, with_global_step=True))
 
     def train_spec(features):
@@ -223,7 +232,7 @@ def model_fn_builder(config, model_class, schedule, model_fit=None, use_tpu=Fals
         loss_scale = optimization.LossScale() if schedule.loss_scaling else None
         gradients, scalars = optimization.differentiate(
             lambda part: losses(outputs_of(config, model_class, part, True, use_tpu, recompute),
-                                totals),
+                                totals, 1 if use_tpu else PARTS_OF_WORDS),
             features, schedule.parts, loss_scale)
         shown = optimization.name_scalars(dict(scalars, total_loss=scalars["loss"]))
 

@@ -209,3 +209,26 @@ def test_seeded_dropout_keeps_the_mean():
         first, second = session.run([drop(tf.ones([200, 100]), 0.25) for _ in range(2)])
     assert set(np.unique(first.round(4))) == {0.0, np.float32(1.3333)}  # 1 / 0.75
     assert abs((first > 0).mean() - 0.75) < 0.02 and (first != second).any()
+
+
+@pytest.mark.parametrize("parts, rows", [(1, 7), (3, 7), (4, 2), (4, 16)])
+def test_words_scored_in_parts_give_the_same_loss_and_gradients(parts, rows):
+    rng = np.random.RandomState(4)
+    values = [rng.normal(0, 1, shape).astype(np.float32) for shape in ([rows, 5], [11, 5], [11])]
+    ids, weights = rng.randint(0, 11, rows), rng.uniform(0, 1, rows).astype(np.float32)
+    ids[0] = (values[0][0] @ values[1].T + values[2]).argmax()
+    with tf.Graph().as_default(), tf.Session() as session:
+        inputs = [tf.constant(value) for value in values]
+        labels = tf.constant(ids, tf.int32)
+        logits = modeling.word_logits(*inputs)
+        nll = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+        right = tf.cast(tf.equal(tf.argmax(logits, -1), ids), tf.float32)
+        plain = tf.reduce_sum(weights * nll), tf.reduce_sum(weights * right)
+        in_parts = modeling.word_losses(*inputs, ids=labels, weights=tf.constant(weights),
+                                        parts=parts)
+        found = [session.run([sums, tf.gradients(3.0 * sums[0], inputs)])
+                 for sums in (plain, in_parts)]
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-5)
+    assert found[1][0][1] >= weights[0] > 0
+    for one, other in zip(*[gradients for _, gradients in found]):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)

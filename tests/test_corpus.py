@@ -121,6 +121,30 @@ def test_what_is_not_utf8_is_named_by_its_line(tmp_path, piece_bytes):
         read_all([str(path)], piece_bytes)
 
 
+def test_a_file_without_blank_lines_is_read_once(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_bytes("没有空行的文本。\n".encode("utf-8") * 1000)
+    decoded = []
+    monkeypatch.setattr(corpus, "cut_line", lambda line: decoded.append(line) or [line])
+    pieces = corpus.plan_pieces([str(path)], 1000)
+    lines = sum(len(list(corpus._lines_of_piece(piece))) for piece in pieces[:2])
+    assert len(pieces) == 25 and lines > 1900
+    assert len(list(corpus.read_documents(pieces))) == 1 and len(decoded) == 1000
+    # The second piece stops at its end.
+    offsets = []
+    whole = corpus._lines_of_piece
+    monkeypatch.setattr(corpus, "_lines_of_piece", lambda piece: (
+        offsets.append(offset) or (offset, line) for offset, line in whole(piece)))
+    assert list(corpus.read_documents(pieces[1:2])) == [] and max(offsets) <= pieces[1].end + 30
+
+
+def test_an_endless_line_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "MOST_LINE_BYTES", 1 << 20)
+    (tmp_path / "a.txt").write_bytes(b"one\n" + b"x" * (2 << 20))
+    with pytest.raises(UserError, match="a.txt line 2 is longer than 1 MB"):
+        read_all([str(tmp_path / "a.txt")])
+
+
 def test_surveys_add_up(tmp_path):
     (tmp_path / "a.txt").write_bytes("一\n二二\n\n三\n".encode("utf-8") * 40)
     pieces = corpus.plan_pieces([str(tmp_path / "a.txt")], 100)
