@@ -31,6 +31,7 @@ import corpus
 import errors
 import files
 import instances
+import numpy as np
 import record_bytes
 import record_making
 import spills
@@ -206,6 +207,10 @@ def _shard_path(work, index):
     return os.path.join(work, "%s%05d" % (SHARD, index))
 
 
+def _segment_path(work, index, bucket):
+    return os.path.join(work, "segment-%05d-%05d" % (index, bucket))
+
+
 # ---------------------------------------------------------------------------------------------
 # Jobs
 # ---------------------------------------------------------------------------------------------
@@ -240,11 +245,45 @@ def write_shard(work, pieces, shards, ending, index):
         index: which shard.
     """
     found, counts = load_spills(work, pieces)
-    total = int(counts.sum())
-    start, end = total * index // shards, total * (index + 1) // shards
+    start, end = shard_range(counts, shards, index)
     staged = _shard_path(work, index) + ending
     record_bytes.write(staged, spills.read_range(found, counts, start, end))
     files.move(staged, _shard_path(work, index))
+
+
+def shard_range(counts, shards, index):
+    """Returns (first, end) of the records of a shard; counts: int64 [buckets], all records."""
+    total = int(counts.sum())
+    return total * index // shards, total * (index + 1) // shards
+
+
+def write_segment(work, pieces, shards, ending, job):
+    """Writes the part of a shard that lies in one bucket. job: (shard, bucket)."""
+    found, counts = load_spills(work, pieces)
+    first = np.append(0, np.cumsum(counts))
+    start, end = shard_range(counts, shards, job[0])
+    staged = _segment_path(work, *job) + ending
+    record_bytes.write(staged, spills.read_range(
+        found, counts, max(start, first[job[1]]), min(end, first[job[1] + 1])))
+    files.move(staged, _segment_path(work, *job))
+
+
+def segments_of(counts, shards, index):
+    """Returns the (shard, bucket) of the segments that make up a shard."""
+    first = np.append(0, np.cumsum(counts))
+    start, end = shard_range(counts, shards, index)
+    return [(index, bucket) for bucket in range(len(counts))
+            if max(start, first[bucket]) < min(end, first[bucket + 1])]
+
+
+def join_segments(work, segments):
+    """Makes a shard of its segments: files of records, compressed ones too, may be joined."""
+    with files.atomic_write(_shard_path(work, segments[0][0])) as stream:
+        for segment in segments:
+            with open(_segment_path(work, *segment), "rb") as part:
+                shutil.copyfileobj(part, stream, 1 << 20)
+    for segment in segments:
+        os.remove(_segment_path(work, *segment))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -266,6 +305,8 @@ def create(settings, beam_options=()):
             that had other settings. Nothing of an earlier run has been touched then.
     """
     began = time.time()
+    if settings.engine == "beam":
+        import beam_engine  # which also tells files.py how to reach remote files
     settings = settings._replace(num_workers=settings.num_workers or workers.count_processors())
     check_settings(settings)
     inputs = files.expand(settings.input_file or "", "input_file")
@@ -273,7 +314,6 @@ def create(settings, beam_options=()):
     check_paths(settings, inputs, outputs)
     record_making.get_maker(making_of(settings))  # vocabulary and segmenter, before anything starts
     if settings.engine == "beam":
-        import beam_engine
         shards, counts = beam_engine.create(settings, inputs, outputs, list(beam_options))
     else:
         shards, counts = create_locally(settings, inputs, outputs)
@@ -390,15 +430,23 @@ def make_shards(settings, outputs, work, pieces, count):
     """Writes the shards that are not finished."""
     waiting = [index for index in range(count) if not files.exists(_shard_path(work, index))]
     load_spills.cache_clear()  # a run before in this process may have had the same folder
-    load_spills(work, pieces)  # before the fork
-    job = functools.partial(write_shard, work, pieces, count,
-                            outputs.ending[len(ENDING):])
-    progress = console.Progress("writing", total=count, unit="shard", start=count - len(waiting))
-    done = count - len(waiting)
-    for _ in workers.run_jobs(job, waiting, min(settings.num_workers, len(waiting)) or 1):
-        done += 1
-        if count > 1:
-            progress.update(done)
+    _, counts = load_spills(work, pieces)  # before the fork
+    settled = (work, pieces, count, outputs.ending[len(ENDING):])
+    in_segments = len(waiting) < settings.num_workers
+    if in_segments:
+        # Too few shards for all workers: the buckets of each are written apart, and joined.
+        segments = [segments_of(counts, count, index) for index in waiting]
+        job, jobs = functools.partial(write_segment, *settled), sum(segments, [])
+        jobs = [one for one in jobs if not files.exists(_segment_path(work, *one))]
+    else:
+        job, jobs = functools.partial(write_shard, *settled), waiting
+    progress = console.Progress("writing", total=len(jobs), unit="part")
+    done = workers.run_jobs(job, jobs, min(settings.num_workers, len(jobs)) or 1)
+    for number, _ in enumerate(done, start=1):
+        progress.update(number)
+    if in_segments:
+        for one in segments:
+            join_segments(work, one)
 
 
 def put_into_place(work, shards, older):
@@ -466,10 +514,11 @@ def check_paths(settings, inputs, outputs):
 
 def advise(settings, total, inputs):
     """Says what looks unintended, before the work starts."""
-    console.say("%s documents, %s sentences, %s characters in %d %s; workers: %d" % (
+    of_workers = "" if settings.engine == "beam" else "; workers: %d" % settings.num_workers
+    console.say("%s documents, %s sentences, %s characters in %d %s%s" % (
         format(total.documents, ","), format(total.sentences, ","),
         format(total.characters, ","), len(inputs), "file" if len(inputs) == 1 else "files",
-        settings.num_workers))
+        of_workers))
     if total.documents == len(inputs) and total.sentences > 200 * len(inputs):
         console.say("WARNING: no blank lines: each file counts as one document. Put a blank line "
                     "between documents, or segments of unrelated texts are paired")

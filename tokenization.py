@@ -385,7 +385,7 @@ def spm_pieces(model, text, do_lower_case):
     follows: "▁1990," -> ["▁1990", ","].
     """
     pieces = []
-    for piece in model.encode(_normalize_for_spm(text, do_lower_case), out_type=str):
+    for piece in model.encode(normalize_for_spm(text, do_lower_case), out_type=str):
         if len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit():
             pieces.extend(_split_digits_from_comma(model, piece))
         elif piece in SPM_SPECIALS:
@@ -396,7 +396,8 @@ def spm_pieces(model, text, do_lower_case):
     return pieces
 
 
-def _normalize_for_spm(text, do_lower_case):
+def normalize_for_spm(text, do_lower_case):
+    """Returns a text as SentencePiece models get it: blanks, accents, lower case."""
     text = " ".join(convert_to_unicode(text).split())
     if do_lower_case:
         # Once before the decomposition, letter by letter (so no final sigma), and once after

@@ -5,15 +5,18 @@
         --characters_per_cpu_second=... (and the other figures that --measured would give)
 
 Nothing is measured here, and nothing is assumed of the speed: the figures come from --measured, a
-JSON file, or from the flags of the same names, which come first. The JSON file holds them as one
-object, or one object for each way of making records, {"cases": {"static, 10 times": {...}, ...}}:
+JSON file, or from the flags of the same names, which come first. The file is create_data.json of
+benchmarks/create_data.py (its largest text counts), or holds the figures as one object, or one
+object for each way of making records, {"cases": {"static, 10 times": {...}, ...}}:
 
     characters_per_cpu_second       characters of the corpus that one CPU makes into records a
                                     second, all duplicates of them
-    read_characters_per_cpu_second  the same, for the first reading, which only counts
     record_bytes_per_character      bytes of records on disk for each character of the corpus
-    write_bytes_per_second          bytes of records a second that one process sorts and writes
     start_up_seconds                from the command to the first record
+    read_characters_per_cpu_second  of the first reading, which only counts, and
+    write_bytes_per_second          bytes of records that one process sorts and writes, both if
+                                    characters_per_cpu_second does not include them; without the
+                                    latter, too few shards are not seen to make writing slow
     efficiency                      {"1": 1.0, "2": 0.97, ...}: throughput of so many workers on one
                                     machine, over that many times the throughput of one
     bytes_per_character             of the corpus; 3.0, as of Chinese in UTF-8, if not given
@@ -46,7 +49,9 @@ UNITS = {"": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "PB": 1e15}
 
 RATES = ("characters_per_cpu_second", "read_characters_per_cpu_second",
          "record_bytes_per_character", "write_bytes_per_second", "start_up_seconds")
-USUAL_BYTES_PER_CHARACTER = 3.0
+INCLUDED = float("inf")  # rate of work that another figure includes
+USUAL = {"bytes_per_character": 3.0, "read_characters_per_cpu_second": INCLUDED,
+         "write_bytes_per_second": INCLUDED}
 
 Figures = collections.namedtuple("Figures", RATES + ("efficiency", "bytes_per_character"))
 Figures.__doc__ = """What was measured; see above. efficiency: {workers: share}."""
@@ -131,10 +136,37 @@ def read_cases(path):
     files.require_file(path, "measured")
     content = files.read_json(path)
     cases = content.get("cases", {"": content}) if isinstance(content, dict) else None
+    if isinstance(content, dict) and "scale" in content:
+        cases = {"dupe_factor 1": figures_of_scale(content["scale"], path)}
     if not cases or not isinstance(cases, dict) or not all(
             isinstance(case, dict) for case in cases.values()):
         raise UserError('--measured=%s holds neither figures nor {"cases": {name: figures}}' % path)
     return collections.OrderedDict(sorted(cases.items()))
+
+
+def figures_of_scale(rows, path):
+    """Returns the figures, a dict, that follow from the largest text of benchmarks/create_data.py.
+
+    Args:
+        rows: list of dicts, the file's "scale"; path: of the file.
+
+    Raises:
+        UserError: they are not what that benchmark writes.
+    """
+    try:
+        largest = max(row["megabytes"] for row in rows)
+        by_workers = {row["workers"]: row for row in rows if row["megabytes"] == largest}
+        one = by_workers[1]
+        return {
+            "characters_per_cpu_second": one["characters"] / (one["cpu"] - one["start_up_cpu"]),
+            "record_bytes_per_character": one["bytes"] / one["characters"],
+            "start_up_seconds": one["start_up_seconds"],
+            "bytes_per_character": largest * 1e6 / one["characters"],
+            "efficiency": {workers: row["rate"] / (workers * one["rate"])
+                           for workers, row in by_workers.items()}}
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise UserError("--measured=%s holds no measurement of one worker: run "
+                        "benchmarks/create_data.py with --scale_megabytes" % path) from error
 
 
 def figures_of(case, given, where):
@@ -149,8 +181,9 @@ def figures_of(case, given, where):
     values = {}
     for name in RATES + ("bytes_per_character",):
         value = case.get(name) if given.get(name) is None else given[name]
-        if value is None and name == "bytes_per_character":
-            value = USUAL_BYTES_PER_CHARACTER
+        if value is None and name in USUAL:
+            values[name] = USUAL[name]
+            continue
         if value is None:
             raise UserError("%s lacks %s: give --%s, or a file that holds it as --measured"
                             % (where, name, name))
@@ -224,6 +257,11 @@ def explain(text_bytes, figures, cluster, prices):
     """Returns the arithmetic of an Estimate as rows: what, how it is reckoned, result."""
     one = estimate(text_bytes, figures, cluster, prices)
     workers, shuffle = cluster.machines * cluster.cores, one.shuffled_gb
+    work = ["characters / %s" % number(rate) for rate in (
+        figures.read_characters_per_cpu_second, figures.characters_per_cpu_second)
+            if rate != INCLUDED]
+    if figures.write_bytes_per_second != INCLUDED:
+        work.append("records / %s bytes" % number(figures.write_bytes_per_second))
     return [
         ["what", "how", "result"],
         ["characters", "%s GB / %s bytes" % (number(text_bytes / GB),
@@ -231,10 +269,7 @@ def explain(text_bytes, figures, cluster, prices):
          "%s million" % number(one.characters / 1e6)],
         ["records, GB", "x %s bytes" % number(figures.record_bytes_per_character),
          number(one.record_gb)],
-        ["CPU-hours of work", "characters x (1 / %s + 1 / %s), records / %s bytes" % (
-            number(figures.read_characters_per_cpu_second),
-            number(figures.characters_per_cpu_second), number(figures.write_bytes_per_second)),
-         number(one.cpu_hours)],
+        ["CPU-hours of work", " + ".join(work), number(one.cpu_hours)],
         ["efficiency", "of %d workers on a machine%s" % (
             cluster.cores, " x %s" % number(cluster.machine_efficiency)
             if cluster.machines > 1 else ""), "%.3f" % one.efficiency],
@@ -339,7 +374,8 @@ def main(_):
     conditions = collections.OrderedDict([("command", side_by_side.command_line())])
     for case, figures in cases.items():
         conditions["figures" + (", " + case if case else "")] = ", ".join(
-            "%s %s" % (name, value) for name, value in figures._asdict().items())
+            "%s %s" % (name, "included" if value == INCLUDED else value)
+            for name, value in figures._asdict().items())
     conditions["prices"] = ", ".join("%s %s" % pair for pair in prices._asdict().items())
     measured = min(max(figures.efficiency) for figures in cases.values())
     conditions["not measured"] = "%sthe efficiency of several machines (%s); prices" % (
