@@ -19,9 +19,9 @@ PART_CHARACTERS = 50000
 MOST_LINE_BYTES = 32 << 20
 
 # Pieces are small enough to be done within seconds, and at most about so many.
-PIECE_BYTES = 256 << 10
+PIECE_BYTES = 1 << 20
 MOST_PIECE_BYTES = 8 << 20
-MOST_PIECES = 256
+MOST_PIECES = 128
 
 CLAUSE_MARKS = frozenset("，；：、。！？…,;:!?")
 CLOSING_MARKS = frozenset("”’」』）》〉】〕)]}")

@@ -199,10 +199,6 @@ def _spill_path(work, index):
     return os.path.join(work, "%s%06d" % (PIECE, index))
 
 
-def _counts_path(work, index):
-    return _spill_path(work, index) + ".json"
-
-
 def _shard_path(work, index):
     return os.path.join(work, "%s%05d" % (SHARD, index))
 
@@ -215,18 +211,17 @@ def _segment_path(work, index, bucket):
 # Jobs
 # ---------------------------------------------------------------------------------------------
 
-def make_spill(making, work, buckets, job):
+def make_spill(making, work, buckets, run_size, job):
     """Makes the records of a piece; returns what it counted.
 
     Args:
-        making: record_making.Making; work: folder; buckets: number of them.
+        making: record_making.Making; work: folder; buckets, run_size: as for spills.write.
         job: (index, corpus.Piece).
     """
     index, piece = job
     counts = collections.Counter()
     spills.write(_spill_path(work, index), record_making.batches_of(making, piece, counts),
-                 buckets)
-    files.write_json(_counts_path(work, index), counts)
+                 buckets, run_size, counts)
     return counts
 
 
@@ -391,8 +386,8 @@ def make_pieces(settings, pieces, total, work):
     """Makes the records of all pieces that are not finished; returns the Counter of all."""
     counts, waiting = collections.Counter(), []
     for index, piece in enumerate(pieces):
-        if files.exists(_spill_path(work, index)) and files.exists(_counts_path(work, index)):
-            counts.update(files.read_json(_counts_path(work, index)))
+        if files.exists(_spill_path(work, index)):
+            counts.update(spills.read_index(_spill_path(work, index)).notes)
         else:
             waiting.append((index, piece))
     making = making_of(settings)
@@ -403,7 +398,8 @@ def make_pieces(settings, pieces, total, work):
     workers_here = min(settings.num_workers, len(waiting)) or 1
     if workers_here > 1 and record_making.segmenter_of(making):
         words.load_jieba()  # before the fork, so that the workers share it
-    job = functools.partial(make_spill, making, work, spills.count_buckets(expected))
+    job = functools.partial(make_spill, making, work, spills.count_buckets(expected),
+                            spills.run_bytes(expected))
     for _, more in workers.run_jobs(job, waiting, workers_here):
         counts.update(more)
         progress.update(counts["characters"], "%s documents  %s instances" % (

@@ -8,6 +8,7 @@ a bucket is read from all runs and sorted in memory.
 """
 
 import collections
+import json
 import os
 import struct
 
@@ -16,18 +17,20 @@ import numpy as np
 from errors import UserError
 
 KEY_BITS = 53              # as many as a random double has
-RUN_BYTES = 32 << 20       # a run holds about so much
-BUCKET_BYTES = 32 << 20    # a bucket, too
+BUCKET_BYTES = 32 << 20    # a bucket holds about so much
 MOST_BUCKETS = 4096
+RUN_BYTES = 4 << 20        # a run, too; of large data more, so that there are not too many
+MOST_RUN_BYTES = 32 << 20
+RUNS = 1000
 
 _RECORD = struct.Struct("<QI")   # key, length
-_TRAILER = struct.Struct("<QQ")  # runs, buckets
+_TRAILER = struct.Struct("<QQQ")  # runs, buckets, bytes of the notes
 
-Spill = collections.namedtuple("Spill", ["path", "offsets", "counts"])
+Spill = collections.namedtuple("Spill", ["path", "offsets", "counts", "notes"])
 Spill.__doc__ = """A finished spill file.
 
 offsets: int64 [runs, buckets + 1], where each bucket starts in the file, and where the last ends;
-counts: int64 [buckets], its records."""
+counts: int64 [buckets], its records; notes: dict, what `write` was given."""
 
 
 def count_buckets(expected_bytes):
@@ -35,13 +38,19 @@ def count_buckets(expected_bytes):
     return max(1, min(MOST_BUCKETS, int(expected_bytes // BUCKET_BYTES) + 1))
 
 
-def write(path, batches, buckets):
+def run_bytes(expected_bytes):
+    """Returns how much a run holds, of about so many bytes of records."""
+    return int(min(max(expected_bytes // RUNS, RUN_BYTES), MOST_RUN_BYTES))
+
+
+def write(path, batches, buckets, run_size, notes=None):
     """Writes a spill file, which appears only when complete.
 
     Args:
         path: of the file.
         batches: iterable of lists of (key, record): an int from 0 to below 2 ** KEY_BITS, bytes.
-        buckets: number of buckets.
+        buckets: number of buckets; run_size: bytes of a run.
+        notes: dict that JSON can hold, which stands in the file too; as it is after the last batch.
     """
     with files.atomic_write(path) as stream:
         offsets, counts = [], np.zeros(buckets, np.int64)
@@ -49,7 +58,7 @@ def write(path, batches, buckets):
         for batch in batches:
             held.extend(batch)
             size += sum(len(record) for _, record in batch)
-            if size >= RUN_BYTES:
+            if size >= run_size:
                 offsets.append(_write_run(stream, held, buckets, counts))
                 held, size = [], 0
         if held:
@@ -57,7 +66,8 @@ def write(path, batches, buckets):
         table = np.array(offsets, np.int64).reshape([len(offsets), buckets + 1])
         stream.write(table.astype("<i8").tobytes())
         stream.write(counts.astype("<i8").tobytes())
-        stream.write(_TRAILER.pack(len(offsets), buckets))
+        said = json.dumps(notes or {}).encode("utf-8")
+        stream.write(said + _TRAILER.pack(len(offsets), buckets, len(said)))
 
 
 def _write_run(stream, held, buckets, counts):
@@ -76,16 +86,19 @@ def _write_run(stream, held, buckets, counts):
 def read_index(path):
     """Returns the Spill of a finished file."""
     with open(path, "rb") as stream:
-        stream.seek(-_TRAILER.size, os.SEEK_END)
-        end = stream.tell()
-        runs, buckets = _TRAILER.unpack(stream.read(_TRAILER.size))
+        end = max(os.path.getsize(path) - _TRAILER.size, 0)
+        stream.seek(end)
+        trailer = stream.read()
+        runs, buckets, said = _TRAILER.unpack(trailer) if len(trailer) == _TRAILER.size else (
+            0, 0, 1 << 62)
         size = 8 * (runs * (buckets + 1) + buckets)
-        if size > end:
+        if size + said > end or said < 2:
             raise UserError("%s is damaged: remove it and start again" % path)
-        stream.seek(end - size)
+        stream.seek(end - size - said)
         table = np.frombuffer(stream.read(size), "<i8").astype(np.int64)
+        notes = json.loads(stream.read(said).decode("utf-8"))
     return Spill(path, table[:runs * (buckets + 1)].reshape([runs, buckets + 1]),
-                 table[runs * (buckets + 1):])
+                 table[runs * (buckets + 1):], notes)
 
 
 def read_bucket(spills, bucket):
