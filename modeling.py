@@ -769,6 +769,12 @@ def masked_lm_vectors(config, hidden, projection=None):
     return hidden, bias
 
 
+def masked_lm_logits(config, hidden, table, projection=None):
+    """Scores of all words at masked positions. [rows, H] to [rows, V]; see masked_lm_vectors."""
+    vectors, bias = masked_lm_vectors(config, hidden, projection)
+    return word_logits(vectors, table, bias)
+
+
 def word_logits(vectors, table, bias):
     """Scores of all words. [rows, E], [V, E], [V] to [rows, V]."""
     with tf.name_scope("cls/predictions/"):
