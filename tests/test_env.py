@@ -665,8 +665,8 @@ def test_ci_takes_all_steps_on_both_runtimes(machine):
     done = ci_machine(machine).bash('bash "${1%/*}/.ci/run"')
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sample went well" in done.stdout and "all steps passed" in done.stdout
-    assert [line.split(":")[0] for line in machine.asked("-m pytest")] == [
-        "python3.11", "python3.7"]
+    assert sorted(line.split(":")[0] for line in machine.asked("-m pytest")) == [
+        "python3.11", "python3.7"]  # at the same time
     assert machine.asked("-m ruff check")
 
 
