@@ -395,9 +395,8 @@ def make_pieces(settings, pieces, total, work):
     warn_of_full_disk(work, 2 * expected)
     progress = console.Progress("creating", total=total.characters, unit="character",
                                 start=counts["characters"])
+    # jieba's dictionary is not loaded before the fork: each word looked up would copy a page of it.
     workers_here = min(settings.num_workers, len(waiting)) or 1
-    if workers_here > 1 and record_making.segmenter_of(making):
-        words.load_jieba()  # before the fork, so that the workers share it
     job = functools.partial(make_spill, making, work, spills.count_buckets(expected),
                             spills.run_bytes(expected))
     for _, more in workers.run_jobs(job, waiting, workers_here):
