@@ -36,7 +36,8 @@ import side_by_side  # noqa: E402
 from absl import flags  # noqa: E402
 from console import say  # noqa: E402
 from errors import UserError  # noqa: E402
-from side_by_side import THIS, Measure, Outcome, Reference, Variant, number  # noqa: E402
+from side_by_side import (  # noqa: E402
+    THIS, Measure, Outcome, Reference, Variant, number, summarise)
 
 FLAGS = flags.FLAGS
 
@@ -309,28 +310,36 @@ def write_text(source, path, size, seed=SEED):
     raise AssertionError("never reached")
 
 
-def measure_scale(source, folder, sizes, workers, vocab_file):
-    """Makes records of texts of several sizes; returns a list of dicts.
+def measure_scale(source, folder, sizes, workers, vocab_file, rounds):
+    """Makes records of texts of several sizes, by one and by several workers in turns.
 
-    Each: {"megabytes", "workers", "seconds", "cpu", "memory": MiB, "characters", "bytes": of the
-    records, "rate": characters a second without the start-up}.
+    Returns:
+        list of {"megabytes", "workers", "seconds", "cpu", "memory": MiB, "characters", "bytes": of
+        the records, "rate": characters a second without the start-up, "start_up_seconds",
+        "start_up_cpu"}: medians of the rounds, of memory the most.
     """
     variant = next(one for one in VARIANTS if one.key == "auto")
     text, output = os.path.join(folder, "scale.txt"), os.path.join(folder, "scale.tfrecord")
 
-    def measured(worker_count):
-        return run(command_of(variant, text, output, 1, vocab_file, worker_count),
-                   watch_memory=True)
+    def measured():
+        runs = {count: [] for count in sorted({1, workers})}
+        for _ in range(rounds):
+            for count in runs:
+                runs[count].append(run(command_of(variant, text, output, 1, vocab_file, count),
+                                       watch_memory=True))
+        return {count: Run(summarise([one.cpu for one in several]).median,
+                           summarise([one.wall for one in several]).median,
+                           max(one.memory for one in several))
+                for count, several in runs.items()}
 
     found = []
     write_text(source, text, 1)
-    start_ups = {count: measured(count) for count in sorted({1, workers})}
+    start_ups = measured()
     for size in sizes:
         say("Writing %d MB of text" % size)
         characters = write_text(source, text, size * 1e6)
-        for count in sorted({1, workers}):
-            say("%d MB, %d workers" % (size, count))
-            one = measured(count)
+        say("Making records of %d MB, %d rounds" % (size, rounds))
+        for count, one in measured().items():
             seconds = max(one.wall - start_ups[count].wall, 1e-9)
             found.append(collections.OrderedDict([
                 ("megabytes", size), ("workers", count), ("seconds", one.wall), ("cpu", one.cpu),
@@ -375,7 +384,8 @@ def main(_):
                                                  format(characters, ",")),
                      settings=" ".join(SETTINGS), rounds=FLAGS.rounds)
         outcomes = measure_variants(chosen, text, folder, FLAGS.rounds, FLAGS.vocab_file)
-        scale = measure_scale(FLAGS.input_file, folder, sizes, FLAGS.workers, FLAGS.vocab_file)
+        scale = measure_scale(FLAGS.input_file, folder, sizes, FLAGS.workers, FLAGS.vocab_file,
+                              FLAGS.rounds)
     more = [("Scale, dupe_factor 1", scale_rows(scale))] if scale else []
     side_by_side.report("create_data", "Creating pre-training data", facts, outcomes, measures_of(),
                         REFERENCES, FLAGS.output_dir, more, {"scale": scale})
