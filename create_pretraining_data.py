@@ -40,6 +40,7 @@ import workers
 from errors import UserError
 from record_making import DYNAMIC, MASKINGS, STATIC
 
+MADE_BY = "create_pretraining_data.py"
 ENDING = ".tfrecord"
 COMPRESSIONS = collections.OrderedDict([("none", ""), ("gzip", ".gz")])
 ENGINES = ("local", "beam")
@@ -100,7 +101,7 @@ def plan_outputs(output_file, compression="none"):
     summary = stems[0] + ".json"
     older = sorted({path for stem in stems for path in find_shards(stem)})
     return Outputs(names if len(names) > 1 else None, stems[0], ending, summary,
-                   older + _older_summary(summary))
+                   older + workers.older_report(summary, MADE_BY))
 
 
 def shard_names(outputs, count):
@@ -136,20 +137,6 @@ def find_shards(stem):
                          + r"(\.gz)?")
     return [os.path.join(folder, name) for name in files.list_dir(folder or ".")
             if pattern.fullmatch(name)]
-
-
-def _older_summary(path):
-    """Returns [path] for a summary that this script wrote, [] where there is no file."""
-    if not files.exists(path):
-        return []
-    try:
-        content = files.read_json(path)
-    except UserError:
-        content = None
-    if not isinstance(content, dict) or content.get("made_by") != "create_pretraining_data.py":
-        raise UserError("%s, where the summary would go, is a file of another kind: choose another "
-                        "--output_file" % path)
-    return [path]
 
 
 def refuse_older(outputs):
@@ -557,7 +544,7 @@ def summarize(settings, inputs, shards, counts, seconds):
     used = tokens - instances.SPECIALS_PER_INSTANCE * made
     vocabulary = settings.spm_model_file or settings.vocab_file
     summary = collections.OrderedDict([
-        ("made_by", "create_pretraining_data.py"),
+        ("made_by", MADE_BY),
         ("documents", counts["documents"]),
         ("skipped_documents", counts["skipped_documents"]),
         ("sentences", counts["sentences"]),

@@ -40,6 +40,7 @@ import sentence_splitting
 import workers
 from errors import UserError
 
+MADE_BY = "prepare_corpus.py"
 ENDING, PACKED = ".txt", ".gz"
 HELD_OUT = ".held_out"
 
@@ -546,20 +547,7 @@ def find_older(outputs):
                          % re.escape(HELD_OUT))
     found = [os.path.join(folder, name) for name in files.list_dir(folder or ".")
              if pattern.fullmatch(name)]
-    return found + _older_report(outputs.report)
-
-
-def _older_report(path):
-    if not files.exists(path):
-        return []
-    try:
-        content = files.read_json(path)
-    except UserError:
-        content = None
-    if not isinstance(content, dict) or content.get("made_by") != "prepare_corpus.py":
-        raise UserError("%s, where the report would go, is a file of another kind: choose another "
-                        "--output_file" % path)
-    return [path]
+    return found + workers.older_report(outputs.report, MADE_BY)
 
 
 def work_folder(outputs):
@@ -1009,7 +997,7 @@ def make_report(settings, inputs, pieces, surveyed, counts, dropped, totals, out
                 ("characters", characters),
                 ("examples", [_example(place, *one) for one in dropped.examples[reason]])]))
     return collections.OrderedDict([
-        ("made_by", "prepare_corpus.py"),
+        ("made_by", MADE_BY),
         ("documents_in", counts["documents"]),
         ("characters_in", counts["characters"]),
         ("parts_of_very_long_documents", counts["divided"]),

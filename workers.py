@@ -179,6 +179,27 @@ def remove(folder):
     os.rmdir(folder)
 
 
+def older_report(path, made_by):
+    """Returns [path] for a JSON report that a script wrote before, [] where there is no file.
+
+    Args:
+        made_by: name of the script, which its reports hold.
+
+    Raises:
+        UserError: the file is another one.
+    """
+    if not files.exists(path):
+        return []
+    try:
+        content = files.read_json(path)
+    except UserError:
+        content = None
+    if not isinstance(content, dict) or content.get("made_by") != made_by:
+        raise UserError("%s, where the report would go, is a file of another kind: choose another "
+                        "--output_file" % path)
+    return [path]
+
+
 def fingerprints(paths):
     """Returns what tells whether input files are still the same: [[path, size, modified], ...].
 
