@@ -289,7 +289,7 @@ class _CharacterTable(dict):
 class _WordCache(dict):
     """Remembers the pieces of words; emptied when full, so that any corpus fits into memory."""
 
-    MOST_WORDS = 1 << 17
+    MOST_WORDS = 1 << 14
     LONGEST_WORD = 64
 
     def __init__(self, split):
