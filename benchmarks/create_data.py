@@ -232,7 +232,7 @@ def _held(pid):
             for line in stream:
                 if line.startswith("Pss:"):
                     return int(line.split()[1]) / 1024.0
-    except OSError:
+    except OSError:  # it has just ended
         pass
     return 0.0
 
