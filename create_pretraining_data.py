@@ -313,6 +313,7 @@ def create_locally(settings, inputs, outputs):
     if not (settings.overwrite or files.exists(os.path.join(work, DONE))):
         refuse_older(outputs)
     pieces = corpus.plan_pieces(inputs)
+    workers.keep_memory_steady()
     with workers.locked(work, "output_file"):
         start_anew = settings.overwrite or not has_finished(work)
         if workers.resume(work, plan_of(settings, inputs), start_anew):

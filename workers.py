@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import concurrent.futures.process
 import contextlib
+import ctypes
 import fcntl
 import multiprocessing
 import os
@@ -15,11 +16,25 @@ import files
 from errors import UserError
 
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # options of glibc's mallopt
+
+
 def count_processors():
     """Returns how many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def keep_memory_steady():
+    """Has this process, and those it forks, give the memory of large arrays back at once (glibc).
+
+    Left alone, glibc keeps more and more of what is freed, the longer a process works.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if set_option:
+        for option in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+            set_option(option, 1 << 20)
 
 
 def run_jobs(function, jobs, num_workers, start_method=None):
