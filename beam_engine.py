@@ -57,7 +57,6 @@ ROOT = os.path.dirname(os.path.abspath(__file__))
 BUCKET_BYTES = spills.BUCKET_BYTES  # a worker sorts about so much in memory
 MOST_BUCKETS = 1 << 18
 MOVES_AT_A_TIME = 32
-BYTES_PER_TOKEN = 7  # as create_pretraining_data.py reckons
 BYTES_PER_KEY = 12   # of a record, when its size is what --shard_megabytes goes by
 
 SURVEY, COUNTS, BUCKET, SHARD = "survey.json", "counts.json", "bucket-", "shard-"
@@ -476,7 +475,8 @@ def create(settings, inputs, outputs, beam_options):
         total = survey(options, inputs, folder)
         corpus.require_text(total, inputs)
         script.advise(settings, total, inputs)
-        expected = total.characters * script.making_of(settings).dupe_factor * BYTES_PER_TOKEN
+        expected = total.characters * script.making_of(
+            settings).dupe_factor * record_making.BYTES_PER_TOKEN
         counts = make(options, inputs, folder, vocabulary, count_buckets(expected), sharding,
                       compression)
         script.check_counts(settings, counts)

@@ -5,8 +5,8 @@ be compressed (.gz, .zst). Output: TFRecords, shuffled, and a summary beside the
 
 The corpus is worked on in pieces, by all processors. A finished piece lies, sorted by random keys,
 in a hidden folder beside the output; when all are there, the records are read from them in the
-order of their keys, which is a uniform shuffle of the whole corpus, and written. Memory does not
-grow with the corpus; the disk holds the records twice for a while. An interrupted run goes on when
+order of their keys, which is a uniform shuffle of the whole corpus, and written. Memory is
+bounded; the disk holds the records twice for a while. An interrupted run goes on when
 it is started again, and equal settings give equal records, however the work was divided.
 
 Where what happens: corpus.py (text to documents), words.py (to tokens that know where words begin),
@@ -44,9 +44,6 @@ MADE_BY = "create_pretraining_data.py"
 ENDING = ".tfrecord"
 COMPRESSIONS = collections.OrderedDict([("none", ""), ("gzip", ".gz")])
 ENGINES = ("local", "beam")
-
-# Bytes of a record for each token of the text, about; decides how the shuffle is divided.
-BYTES_PER_TOKEN = 7
 
 Settings = collections.namedtuple("Settings", [
     "input_file", "output_file", "vocab_file", "do_lower_case", "do_whole_word_mask",
@@ -379,7 +376,7 @@ def make_pieces(settings, pieces, total, work):
         else:
             waiting.append((index, piece))
     making = making_of(settings)
-    expected = total.characters * making.dupe_factor * BYTES_PER_TOKEN
+    expected = total.characters * making.dupe_factor * record_making.BYTES_PER_TOKEN
     warn_of_full_disk(work, 2 * expected)
     progress = console.Progress("creating", total=total.characters, unit="character",
                                 start=counts["characters"])

@@ -15,6 +15,7 @@ import words
 from record_bytes import FLOAT, INT64
 from spills import KEY_BITS
 
+BYTES_PER_TOKEN = 7  # of a record, about; decides how the shuffle is divided
 UNIT_CHARACTERS = 50000  # documents are worked on in units of about this size
 
 STATIC, DYNAMIC = MASKINGS = ("static", "dynamic")

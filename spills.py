@@ -17,13 +17,13 @@ import numpy as np
 from errors import UserError
 
 KEY_BITS = 53              # as many as a random double has
-BUCKET_BYTES = 8 << 20    # a bucket holds about so much
+BUCKET_BYTES = 8 << 20     # a bucket holds about so much
 MOST_BUCKETS = 4096
 RUN_BYTES = 4 << 20        # a run, too; of large data more, so that there are not too many
 MOST_RUN_BYTES = 32 << 20
 RUNS = 1000
 
-_RECORD = struct.Struct("<QI")   # key, length
+_RECORD = struct.Struct("<QI")    # key, length
 _TRAILER = struct.Struct("<QQQ")  # runs, buckets, bytes of the notes
 
 Spill = collections.namedtuple("Spill", ["path", "offsets", "counts", "notes"])
