@@ -14,6 +14,7 @@ from errors import UserError
 sys.path.append(os.path.join(ROOT, "benchmarks"))  # at the end: the root has an inference.py too
 
 import corpus_estimate as ce  # noqa: E402
+import spills  # noqa: E402
 
 FIGURES = {"characters_per_cpu_second": 1e5, "read_characters_per_cpu_second": 1e6,
            "record_bytes_per_character": 20, "write_bytes_per_second": 2e7,
@@ -50,7 +51,7 @@ def test_one_machine_by_hand(figures):
     assert one.paid_cpu_hours * 3600 == pytest.approx(4 * (10 + 11000 / 3.2 + 1000 / 1.6))
     assert one.record_gb == pytest.approx(20) and one.shuffled_gb == 0
     assert one.peak_gb == pytest.approx(43)
-    assert one.shard_read_gb == pytest.approx(20 + 2 * (32 << 20) / 1e9)
+    assert one.shard_read_gb == pytest.approx(20 + 2 * spills.BUCKET_BYTES / 1e9)
     assert one.files_written == 2
     assert one.cost == pytest.approx(
         0.1 * one.paid_cpu_hours + 20 * 0.02 * 3 + 2 / 1000 * 0.005)
@@ -62,9 +63,9 @@ def test_several_machines_by_hand(figures):
     assert one.make_hours * 3600 == pytest.approx(10 + 11000 / (20 * 0.4))
     assert one.write_hours * 3600 == pytest.approx(1000 / (20 * 0.4))  # 100 shards, 20 workers
     assert one.shuffled_gb == pytest.approx(20)
-    assert one.files_written == 100 + 597  # 20e9 / 2 ** 25, rounded up
+    assert one.files_written == 100 + -(-20 * 10 ** 9 // spills.BUCKET_BYTES)
     assert one.cost == pytest.approx(0.1 * one.paid_cpu_hours + 20 * 0.01 + 20 * 0.02 * 3
-                                     + 697 / 1000 * 0.005)
+                                     + one.files_written / 1000 * 0.005)
 
 
 def test_a_shard_smaller_than_a_bucket_reads_no_more_than_there_is(figures):
