@@ -10,8 +10,8 @@ import checkpoints
 import estimators
 import features
 import files
+import heads
 import metrics
-import modeling
 import numpy as np
 import optimization
 import plots
@@ -23,7 +23,6 @@ from console import Progress, say, table
 
 import tensorflow.compat.v1 as tf
 
-POOLED_DROPOUT = 0.1
 REPORT = "eval_report.txt"
 
 Recipe = collections.namedtuple("Recipe", [
@@ -35,56 +34,9 @@ Recipe.__doc__ = """How a classifier is trained: AdamW with these numbers.
 class_weights: C numbers that the examples' losses are weighted with, or None; parts: number of
 parts that a batch is computed in; loss_scaling: whether the loss is scaled, as float16 needs it."""
 
-Head = collections.namedtuple("Head", ["classes", "use_pooled_output"])
-Head.__doc__ = """What stands on the encoder.
-
-classes: number of labels; use_pooled_output: classify the pooled first token, else the mean."""
-
-
 # ---------------------------------------------------------------------------------------------
 # The model
 # ---------------------------------------------------------------------------------------------
-
-def logits_of(config, model_class, head, is_training, input_ids, input_mask, segment_ids,
-              use_one_hot_embeddings=False, recompute=False):
-    """Builds encoder and head.
-
-    Args:
-        head: Head; input_ids, input_mask, segment_ids: int tensors [B, S].
-        use_one_hot_embeddings, recompute: as for modeling.Encoder.
-
-    Returns:
-        [B, C].
-    """
-    model = model_class(
-        config, is_training, input_ids, input_mask, segment_ids, use_one_hot_embeddings, "bert",
-        output_positions=modeling.first_position(input_ids) if head.use_pooled_output else None,
-        recompute=recompute)
-    vector = (model.get_pooled_output() if head.use_pooled_output
-              else modeling.mean_over_tokens(model.get_sequence_output(), input_mask))
-    return class_logits(config, vector, head.classes, is_training)
-
-
-def class_logits(config, pooled, classes, is_training):
-    """The classifier's head. [B, H] to [B, C].
-
-    A pre-LN model, whose last layer ends without a LayerNorm, gets one here.
-    """
-    if getattr(config, "ln_type", "postln") == "preln":
-        with tf.variable_scope("loss"):
-            pooled = modeling.layer_norm(pooled)
-    pooled = modeling.dropout(pooled, POOLED_DROPOUT if is_training else 0.0)
-    return modeling.output_logits(pooled, classes, config.initializer_range)
-
-
-def variable_shapes(config, model_class, classes):
-    """Returns {name: shape} of an encoder with a classifier head, of either kind."""
-    def build():
-        model = model_class(config, False, tf.zeros([1, 1], tf.int32))
-        class_logits(config, model.get_pooled_output(), classes, False)
-
-    return modeling.variable_shapes(build)
-
 
 def example_weights(label_ids, class_weights=None):
     """Returns what each example counts in the loss, [B]: 1, or its class's weight."""
@@ -140,8 +92,9 @@ def model_fn_builder(config, model_class, head, recipe=None, model_fit=None, use
             scaffold_fn=scaffold, eval_metrics=(metric_fn, [label_ids, logits, weights]))
 
     def logits_for(features, is_training):
-        return logits_of(config, model_class, head, is_training, features["input_ids"],
-                         features["input_mask"], features["segment_ids"], use_tpu, recompute)
+        return heads.classifier_logits(
+            config, model_class, head, is_training, features["input_ids"], features["input_mask"],
+            features["segment_ids"], use_tpu, recompute)
 
     def train_spec(features):
         # ---- gradients; shares are divided by what the whole batch holds, so that they add up
@@ -203,8 +156,8 @@ class Classifier(object):
         """
         self._task, self._config, self._model_class = task, config, model_class
         self._run, self._length, self._start = run, max_seq_length, model_fit
-        self._head = Head(len(task.labels), use_pooled_output)
-        self._shapes = variable_shapes(config, model_class, self._head.classes)
+        self._head = heads.ClassifierHead(len(task.labels), use_pooled_output)
+        self._shapes = heads.classifier_variable_shapes(config, model_class, len(task.labels))
 
     def _path(self, name):
         return os.path.join(self._run.output_dir, name)

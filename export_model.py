@@ -12,7 +12,7 @@ import os
 import checkpoints
 import exporting
 import files
-import finetuning
+import heads
 import inference
 import layouts
 import modeling
@@ -116,7 +116,7 @@ def classifier_files(prefix):
     if not classes:
         return []
     labels, settings = (os.path.join(os.path.dirname(prefix), name)
-                        for name in ("labels.txt", finetuning.CLASSIFIER_FILE))
+                        for name in ("labels.txt", heads.CLASSIFIER_FILE))
     if files.exists(labels):
         inference.require_all_named(list(files.read_lines(labels)), labels, classes, prefix)
     return [path for path in (labels, settings) if files.exists(path)]

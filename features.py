@@ -64,18 +64,20 @@ def truncate_pair(tokens_a, tokens_b, max_tokens, truncate="head"):
             truncate_tokens(tokens_b, length_b, truncate))
 
 
-def featurise(example, labels, tokenizer, max_seq_length, truncate="head"):
+def featurise(example, labels, tokenizer, max_seq_length, truncate="head", tokenize=None):
     """Turns an example into features of its own length: [CLS] a [SEP], or [CLS] a [SEP] b [SEP].
 
     Args:
         example: tasks.Example.
         labels: the task's labels; an example without one gets class 0.
+        tokenize: function of a text to its tokens; None: the tokenizer's.
 
     Returns:
         dict of field name to list of numbers, as records.CLASSIFICATION says.
     """
-    tokens_a = tokenizer.tokenize(example.text_a)
-    tokens_b = [] if example.text_b is None else tokenizer.tokenize(example.text_b)
+    tokenize = tokenize or tokenizer.tokenize
+    tokens_a = tokenize(example.text_a)
+    tokens_b = [] if example.text_b is None else tokenize(example.text_b)
     if example.text_b is None:
         tokens_a = truncate_tokens(tokens_a, max_seq_length - 2, truncate)
     else:

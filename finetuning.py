@@ -13,6 +13,7 @@ import curves
 import estimators
 import features
 import files
+import heads
 import own_data
 import run_record
 import selection
@@ -29,8 +30,6 @@ TRAINED_WITH = ("train_batch_size", "gradient_accumulation_steps", "learning_rat
 
 CLASS_WEIGHTS = ("none", "balanced")
 
-# What a classifier's folder tells those who use it beside configuration, vocabulary and labels.
-CLASSIFIER_FILE = "classifier.json"
 MOST_LABELS_SHOWN = 10
 
 Model = collections.namedtuple("Model", ["config", "model_class", "tokenizer"])
@@ -214,7 +213,7 @@ def require_same_classifier(folder, values, task, tokenizer):
 
     Its length and truncation may be others than in training: what it answers is then its answer.
     """
-    path = os.path.join(folder, CLASSIFIER_FILE)
+    path = os.path.join(folder, heads.CLASSIFIER_FILE)
     if not files.exists(path):
         return
     written = files.read_json(path)
@@ -248,7 +247,7 @@ def keep_model_files(output_dir, model, task, values):
     files.write_text(os.path.join(output_dir, "albert_config.json"), model.config.to_json_string())
     files.write_text(os.path.join(output_dir, "labels.txt"),
                      "".join(label + "\n" for label in task.labels))
-    files.write_json(os.path.join(output_dir, CLASSIFIER_FILE), dict(
+    files.write_json(os.path.join(output_dir, heads.CLASSIFIER_FILE), dict(
         {name: values[name] for name in ("max_seq_length", "do_lower_case", "use_pooled_output",
                                          "truncate")},
         task=task.name, labels=list(task.labels)))
@@ -264,7 +263,8 @@ def starting_points(record, values, settings, data, model):
     Returns:
         (checkpoints.Fit to start training from or None, prefix named to predict with or None).
     """
-    shapes = classifier.variable_shapes(model.config, model.model_class, len(data.task.labels))
+    shapes = heads.classifier_variable_shapes(model.config, model.model_class,
+                                              len(data.task.labels))
     start, chosen = None, None
     if values["do_train"] or values["do_eval"] or not values["predict_checkpoint"]:
         start = checkpoints.starting_point(

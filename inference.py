@@ -1,9 +1,10 @@
-"""A model folder held ready for use: class probabilities and sentence vectors.
+"""A model folder held ready for use: class probabilities, sentence vectors, words for masks.
 
 `read_folder` finds out what lies in a folder, whatever its layout; `Predictor` keeps one graph and
 one session of it for as long as it lives. Nothing is written.
 
-Dimension letters: N texts, B batch, S sequence length, H hidden size, C classes.
+Dimension letters: N texts, B batch, S sequence length, P masks of a text, H hidden size,
+C classes, V vocabulary.
 """
 
 import collections
@@ -14,12 +15,10 @@ import threading
 
 import batching
 import checkpoints
-import classifier
 import features
 import files
-import finetuning
+import heads
 import layouts
-import modeling
 import numpy as np
 import runtime  # noqa: F401 - before TensorFlow
 import selection
@@ -30,7 +29,6 @@ from errors import UserError
 import tensorflow.compat.v1 as tf
 
 SHORTEST = 5  # tokens: [CLS] a [SEP] b [SEP]
-POOLINGS = ("mean", "first", "max")
 
 # Below this width one thread an operation answers a text sooner than several, and large calls
 # occupy the other CPUs by batches side by side (benchmarks/similarity.py --num_threads).
@@ -41,13 +39,14 @@ WINDOW = 1024  # texts that are turned into features, sorted by length and compu
 
 ModelFolder = collections.namedtuple("ModelFolder", [
     "folder", "layout", "config", "config_file", "tokenizer", "checkpoint", "head", "labels",
-    "max_seq_length", "truncate"])
+    "fills_masks", "max_seq_length", "truncate"])
 ModelFolder.__doc__ = """What lies in a folder with a model.
 
 layout: layouts.Layout; config: its configuration, read from config_file.
 tokenizer: tokenization.FullTokenizer; checkpoint: prefix.
-head: classifier.Head, or None for a model without a classifier.
+head: heads.ClassifierHead, or None for a model without a classifier.
 labels: list of strings in class index order; empty without a classifier.
+fills_masks: whether the checkpoint holds the masked words' head of pre-training.
 max_seq_length, truncate: as it was fine-tuned; None and "head" where that is unknown."""
 
 # Of a folder that does not say how its classifier was made: as the scripts' defaults are.
@@ -88,14 +87,16 @@ def read_folder(folder, config_name=None, vocab_file=None, ckpt_name=None):
     prefix = _find_checkpoint(folder, ckpt_name)
     if config_name:
         checkpoints.require_same_config(config, prefix)
-    classes = checkpoints.read_shapes(prefix).get("output_weights", (0,))[0]
+    shapes = checkpoints.read_shapes(prefix)
+    classes = shapes.get("output_weights", (0,))[0]
     tokenizer = _tokenizer(folder, vocab_file or find_vocabulary(folder),
                            settings["do_lower_case"])
     tokenization.require_fits(tokenizer, config.vocab_size)
-    head = classifier.Head(classes, settings["use_pooled_output"]) if classes else None
+    head = heads.ClassifierHead(classes, settings["use_pooled_output"]) if classes else None
     labels = _labels(folder, settings["labels"], classes, prefix) if classes else []
     return ModelFolder(folder, layout, config, config_file, tokenizer, prefix, head, labels,
-                       settings["max_seq_length"], settings["truncate"])
+                       "cls/predictions/output_bias" in shapes, settings["max_seq_length"],
+                       settings["truncate"])
 
 
 def find_config(folder):
@@ -139,7 +140,7 @@ def _tokenizer(folder, path, do_lower_case):
 
 def _classifier_settings(folder):
     """Returns what classifier.json says, with defaults for what it does not."""
-    path = os.path.join(folder, finetuning.CLASSIFIER_FILE)
+    path = os.path.join(folder, heads.CLASSIFIER_FILE)
     settings = dict(_DEFAULTS)
     if files.exists(path):
         written = files.read_json(path)
@@ -156,7 +157,7 @@ def _classifier_settings(folder):
 
 def _labels(folder, labels, classes, prefix):
     """Returns the labels in class index order: the folder's, or else numbers."""
-    source = os.path.join(folder, finetuning.CLASSIFIER_FILE)
+    source = os.path.join(folder, heads.CLASSIFIER_FILE)
     if labels is None:
         source = os.path.join(folder, "labels.txt")
         if not files.exists(source):
@@ -177,12 +178,15 @@ def require_all_named(labels, source, classes, prefix):
 # The graph
 # ---------------------------------------------------------------------------------------------
 
-Outputs = collections.namedtuple("Outputs", ["inputs", "probabilities", "layers"])
+Outputs = collections.namedtuple("Outputs", [
+    "inputs", "encoder", "probabilities", "positions", "words"])
 Outputs.__doc__ = """The ends of a graph.
 
 inputs: int32 placeholders input_ids, input_mask, segment_ids, all [B, S].
+encoder: modeling.Encoder; get_all_encoder_layers() lists [B, S, H], the first layer first.
 probabilities: [B, C], None for a model without a classifier.
-layers: list of [B, S, H], the first layer first."""
+positions, words: int32 placeholder [B, P], and the probabilities of all words there [B, P, V]; None
+for a model that does not fill masks."""
 
 
 def build(model):
@@ -200,31 +204,20 @@ def build(model):
     inputs = [tf.placeholder(tf.int32, [None, None], name=name)
               for name in ("input_ids", "input_mask", "segment_ids")]
     encoder = model.layout.model_class(model.config, False, *inputs, scope="bert")
-    probabilities = None
+    probabilities, positions, words = None, None, None
     if model.head:
         # The classifier's own encoder shares the weights and leaves out what it does not need.
         with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
             probabilities = tf.nn.softmax(
-                classifier.logits_of(model.config, model.layout.model_class, model.head, False,
-                                     *inputs), name="probabilities")
+                heads.classifier_logits(model.config, model.layout.model_class, model.head, False,
+                                        *inputs), name="probabilities")
+    if model.fills_masks:
+        positions = tf.placeholder(tf.int32, [None, None], name="positions")
+        words = tf.nn.softmax(heads.word_logits(model.config, encoder, positions), name="words")
     shapes = {variable.op.name: tuple(variable.shape.as_list())
               for variable in tf.trainable_variables()}
     checkpoints.load(checkpoints.fit_with_heads(model.checkpoint, shapes))
-    return Outputs(inputs, probabilities, encoder.get_all_encoder_layers())
-
-
-def pool(vectors, input_mask, pooling):
-    """Makes one vector of each text's vectors, without those of padding. [B, S, H] to [B, H].
-
-    Args:
-        pooling: "mean" or "max" over all tokens, [CLS] and [SEP] among them, or "first": [CLS].
-    """
-    if pooling == "first":
-        return vectors[:, 0, :]
-    if pooling == "max":
-        padding = 1.0 - tf.cast(input_mask, tf.float32)[:, :, tf.newaxis]
-        return tf.reduce_max(vectors + padding * vectors.dtype.min / 2, axis=1)
-    return modeling.mean_over_tokens(vectors, input_mask)
+    return Outputs(inputs, encoder, probabilities, positions, words)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -302,8 +295,8 @@ class Predictor(object):
             texts: list of strings, or of pairs of strings, in any number.
             layers: layers to take it from, 0 the first, -1 the last; the vectors of several are
                 joined.
-            pooling: one of POOLINGS: the mean or maximum over all tokens, [CLS] and [SEP] among
-                them, or the first token's vector.
+            pooling: one of heads.POOLINGS: the mean or maximum over all tokens, [CLS] and [SEP]
+                among them, or the first token's vector.
 
         Returns:
             float32 array [N, H * len(layers)], in the order of `texts`.
@@ -311,15 +304,43 @@ class Predictor(object):
         Raises:
             UserError: an item is no text; there is no such layer or pooling.
         """
-        count = len(self._outputs.layers)
+        count = self.model.config.num_hidden_layers
         wrong = [layer for layer in layers if not -count <= layer < count]
         if wrong or not layers:
             raise UserError("there is no layer %s: the model's %d layers are 0 to %d, or -%d to -1"
                             % (wrong[0] if wrong else "named", count, count - 1, count))
-        if pooling not in POOLINGS:
+        if pooling not in heads.POOLINGS:
             raise UserError('pooling "%s" is unknown; use one of %s'
-                            % (pooling, ", ".join(POOLINGS)))
+                            % (pooling, ", ".join(heads.POOLINGS)))
         return self._compute([self._poolings[pooling][layer] for layer in layers], texts)
+
+    def masked_words(self, texts, top=5):
+        """Tells which words may stand where a text says [MASK].
+
+        Args:
+            texts: list of strings, or of pairs of strings, in any number, each with "[MASK]" at
+                least once.
+            top: words for each mask, at most.
+
+        Returns:
+            list, a text each, of lists, a mask each, of lists of (word, probability): the most
+            probable first.
+
+        Raises:
+            UserError: an item is no text or has no mask within the tokens that are read; `top` is
+                out of range; the model does not fill masks.
+        """
+        if not self.model.fills_masks:
+            raise UserError("%s cannot fill masks, it has no masked-word head: use a checkpoint of "
+                            "pre-training" % self.model.checkpoint)
+        if not 1 <= top <= len(self.model.tokenizer.vocab):
+            raise UserError("top=%s: 1 to %d words for a mask can be told"
+                            % (top, len(self.model.tokenizer.vocab)))
+        examples, filled = to_examples(texts), []
+        with self._in_use():
+            for start in range(0, len(examples), WINDOW):
+                filled += self._fill_window(examples[start:start + WINDOW], top)
+        return filled
 
     def warm_up(self):
         """Runs the model once, since a first run takes longer than all others."""
@@ -366,24 +387,69 @@ class Predictor(object):
         return values
 
     def _compute_window(self, outputs, examples, values):
-        """Fills `values` [len(examples), width]; batches are of texts of like length."""
-        rows = [features.featurise(example, None, self.model.tokenizer, self._length,
-                                   self.model.truncate) for example in examples]
+        """Fills `values` [len(examples), width]."""
+        def run(group, feed):
+            values[group] = np.concatenate(self._session.run(outputs, feed), axis=1)
+
+        self._in_batches([self._features(example) for example in examples], run)
+
+    def _fill_window(self, examples, top):
+        """Returns the words for the masks of examples, as `masked_words` says."""
+        mask = self.model.tokenizer.convert_tokens_to_ids([self.model.tokenizer.mask_token])
+        rows = [self._features(example, self._tokenize_with_masks) for example in examples]
+        places = [np.flatnonzero(np.equal(row["input_ids"], mask)) for row in rows]
+        for example, found in zip(examples, places):
+            if not found.size:
+                raise UserError(
+                    "item %d has no [MASK] among the %d tokens that are read of it: %s"
+                    % (example.id, self._length, repr(example.text_a)[:80]))
+        filled = [None] * len(rows)
+
+        def run(group, feed):
+            width = max(places[row].size for row in group)
+            feed[self._outputs.positions] = [np.resize(places[row], width) for row in group]
+            for row, scores in zip(group, self._session.run(self._outputs.words, feed)):
+                filled[row] = [self._best_words(scores[number], top)
+                               for number in range(places[row].size)]
+
+        self._in_batches(rows, run)
+        return filled
+
+    def _best_words(self, scores, top):
+        """Returns the `top` (word, probability) of scores [V], the most probable first."""
+        scores = scores[:len(self.model.tokenizer.vocab)]  # a model may have spare entries
+        best = np.argpartition(-scores, top - 1)[:top]
+        best = best[np.argsort(-scores[best], kind="stable")]
+        words = self.model.tokenizer.convert_ids_to_tokens(best.tolist())
+        return [(word, float(scores[index])) for word, index in zip(words, best)]
+
+    def _features(self, example, tokenize=None):
+        return features.featurise(example, None, self.model.tokenizer, self._length,
+                                  self.model.truncate, tokenize)
+
+    def _tokenize_with_masks(self, text):
+        """Returns a text's tokens; where it says [MASK], the token of that name."""
+        mask, tokens = self.model.tokenizer.mask_token, []
+        for number, part in enumerate(text.split(mask)):
+            tokens += ([mask] if number else []) + self.model.tokenizer.tokenize(part)
+        return tokens
+
+    def _in_batches(self, rows, run):
+        """Calls run(row numbers, feed dictionary of the inputs) for batches of like length."""
         ids, segments = [[row[name] for row in rows] for name in ("input_ids", "segment_ids")]
         groups = batching.group_by_length([len(row) for row in ids], self._batch_size,
                                           self._most_tokens)
 
-        def run(group):
+        def run_group(group):
             feeds = batching.padded([ids[row] for row in group], [segments[row] for row in group])
-            results = self._session.run(outputs, dict(zip(self._outputs.inputs, feeds)))
-            values[group] = np.concatenate(results, axis=1)
+            run(group, dict(zip(self._outputs.inputs, feeds)))
 
         if len(groups) == 1 or self._side_by_side == 1:
             for group in groups:
-                run(group)
+                run_group(group)
             return
         with concurrent.futures.ThreadPoolExecutor(self._side_by_side) as pool_of_threads:
-            for _ in pool_of_threads.map(run, groups):
+            for _ in pool_of_threads.map(run_group, groups):
                 pass
 
 
@@ -400,8 +466,9 @@ def _start(model, num_threads, gpu_memory_fraction):
         config.gpu_options.per_process_gpu_memory_fraction = gpu_memory_fraction
     with tf.Graph().as_default() as graph:
         outputs = build(model)
-        poolings = {pooling: [pool(layer, outputs.inputs[1], pooling) for layer in outputs.layers]
-                    for pooling in POOLINGS}
+        layers = outputs.encoder.get_all_encoder_layers()
+        poolings = {pooling: [heads.pool(layer, outputs.inputs[1], pooling) for layer in layers]
+                    for pooling in heads.POOLINGS}
         session = tf.Session(graph=graph, config=config)
         try:
             session.run(tf.global_variables_initializer())

@@ -22,6 +22,7 @@ import args
 import checkpoints
 import console
 import files
+import heads
 import inference
 import numpy as np
 import runtime
@@ -258,7 +259,7 @@ def define_flags():
     flags.DEFINE_string("file", None, "File with two sentences a line, a tab between them.")
     flags.DEFINE_bool("cosine", False, "Compare sentence vectors by their cosine, which needs no "
                       "fine-tuned model.")
-    flags.DEFINE_enum("pooling", "mean", inference.POOLINGS, "How --cosine makes one vector of a "
+    flags.DEFINE_enum("pooling", "mean", heads.POOLINGS, "How --cosine makes one vector of a "
                       "sentence's tokens.")
     flags.DEFINE_string("model_dir", None, "Folder of the model (this and the following: default "
                         "in args.py).")

@@ -78,7 +78,7 @@ _NEW, _CONTROL, _BLANK, _CHINESE, _ALONE, _INSIDE, _ODD = range(7)
 class WordPieceReader(object):
     """Reads sentences as WordPiece ids, each aligned to the word of the segmenter it lies in."""
 
-    MOST_RUNS = 1 << 13   # runs are remembered; the memory is emptied when it is full
+    MOST_RUNS = 1 << 11   # runs are remembered; the memory is emptied when it is full
     LONGEST_RUN = 64
 
     def __init__(self, tokenizer, segmenter=None):
@@ -244,7 +244,7 @@ class Segmenter(object):
     has rules of its own.
     """
 
-    MOST_STRETCHES = 1 << 12
+    MOST_STRETCHES = 1 << 10
 
     def __init__(self, fast=None):
         """fast: rjieba's `cut`; None: jieba does it all."""

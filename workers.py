@@ -6,6 +6,7 @@ import concurrent.futures.process
 import contextlib
 import ctypes
 import fcntl
+import gc
 import multiprocessing
 import os
 import signal
@@ -31,10 +32,24 @@ def keep_memory_steady():
 
     Left alone, glibc keeps more and more of what is freed, the longer a process works.
     """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    set_option = _of_glibc("mallopt")
     if set_option:
         for option in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
             set_option(option, 1 << 20)
+
+
+def _of_glibc(name):
+    """Returns a function of the system's C library, None where it has no such function."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
+
+
+def _call_and_tidy(function, job):
+    """Returns function(job); what memory that took goes back to the system before the next job."""
+    result = function(job)
+    trim = _of_glibc("malloc_trim")
+    if trim:
+        trim(0)
+    return result
 
 
 def run_jobs(function, jobs, num_workers, start_method=None):
@@ -56,6 +71,9 @@ def run_jobs(function, jobs, num_workers, start_method=None):
         for job in jobs:
             yield job, function(job)
         return
+    # Forked workers share what is loaded here, page by page, until they write to it; the garbage
+    # collector writes to every object it looks at.
+    gc.freeze()
     context = multiprocessing.get_context(start_method or _default_start_method())
     reading_end, writing_end = context.Pipe(duplex=False)
     pool = concurrent.futures.ProcessPoolExecutor(
@@ -75,12 +93,13 @@ def run_jobs(function, jobs, num_workers, start_method=None):
         pool.shutdown()
         writing_end.close()
         reading_end.close()
+        gc.unfreeze()
 
 
 def _as_done(pool, function, jobs, num_workers):
     under_way = collections.OrderedDict()
     for job in jobs:
-        under_way[pool.submit(function, job)] = job
+        under_way[pool.submit(_call_and_tidy, function, job)] = job
         if len(under_way) > 2 * num_workers:
             for done in _wait_for_one(under_way):
                 yield done

@@ -35,6 +35,7 @@ sys.path.insert(0, ROOT)
 import batching  # noqa: E402 - the project's modules lie one folder up
 import errors  # noqa: E402
 import files  # noqa: E402
+import heads  # noqa: E402
 import side_by_side  # noqa: E402
 from absl import flags  # noqa: E402
 from side_by_side import HF, THIS, Measure, Reference, Variant  # noqa: E402
@@ -167,7 +168,7 @@ def prepare_tensorflow(settings):
     import features
     import layouts
     layout, config = layouts.read_config(settings["config"])
-    head, recipe = classifier.Head(2, True), classifier.Recipe(1e-5, 10 ** 6, 0, None)
+    head, recipe = heads.ClassifierHead(2, True), classifier.Recipe(1e-5, 10 ** 6, 0, None)
     split = features.Split(_records_path(settings["folder"]), "", range(settings["examples"]))
     padded, batch_size = settings["padded"], settings["batch_size"]
     if settings["older"]:

@@ -24,6 +24,7 @@ sys.path.insert(0, ROOT)
 
 import errors  # noqa: E402 - the project's modules lie one folder up
 import files  # noqa: E402
+import heads  # noqa: E402
 import plots  # noqa: E402
 import side_by_side  # noqa: E402
 from absl import flags  # noqa: E402
@@ -100,7 +101,7 @@ def _train_tensorflow(settings):
 
     steps = side_by_side.Steps(
         input_fn, classifier.model_fn_builder(config, layout.model_class,
-                                              classifier.Head(2, True), recipe, **changes),
+                                              heads.ClassifierHead(2, True), recipe, **changes),
         settings["batch"], True)
     steps.rate(settings["steps"])
     return side_by_side.tensorflow_about(steps.session)["runtime"]

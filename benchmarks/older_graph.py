@@ -10,7 +10,7 @@ losses and updated weights with this project's.
 
 import collections
 
-import classifier
+import heads
 import runtime  # noqa: F401 - before TensorFlow
 
 import tensorflow.compat.v1 as tf
@@ -28,7 +28,7 @@ def classifier_model_fn(config, classes=2):
         vectors, _ = encode(config, features)
         pooled = tf.tanh(_dense(vectors[:, 0], config.hidden_size, "bert/pooler/dense"))
         if mode == tf.estimator.ModeKeys.TRAIN:
-            pooled = tf.nn.dropout(pooled, rate=classifier.POOLED_DROPOUT)
+            pooled = tf.nn.dropout(pooled, rate=heads.POOLED_DROPOUT)
         weights = _variable("output_weights", [classes, config.hidden_size])
         logits = tf.nn.bias_add(tf.matmul(pooled, weights, transpose_b=True),
                                 _variable("output_bias", [classes], 0.0))

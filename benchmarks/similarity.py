@@ -15,8 +15,8 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import classifier
 import files
+import heads
 import inference
 import layouts
 import numpy as np
@@ -48,7 +48,7 @@ def define_flags():
 def make_random_model(folder, config_path, num_threads=None):
     """Writes a folder with a two-class model of random weights."""
     layout, config = layouts.read_config(config_path, flag="config_name")
-    shapes = classifier.variable_shapes(config, layout.model_class, 2)
+    shapes = heads.classifier_variable_shapes(config, layout.model_class, 2)
     # The first session of a process decides on the threads of all later ones.
     threads = inference.threads_for(config) if num_threads is None else num_threads
     settings = tf.ConfigProto(intra_op_parallelism_threads=threads)

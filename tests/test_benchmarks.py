@@ -18,6 +18,7 @@ from helpers import TINY, assert_user_error, run_here, run_script, write_config
 
 import batching
 import files
+import heads
 from errors import UserError
 
 sys.path.append(os.path.join(ROOT, "benchmarks"))  # at the end: the root has an inference.py too
@@ -510,7 +511,7 @@ def test_the_older_graph_computes_the_same_steps(config_file, monkeypatch, kind)
     import pretraining as pretraining_module
 
     import tensorflow.compat.v1 as tf
-    monkeypatch.setattr(classifier, "POOLED_DROPOUT", 0.0)
+    monkeypatch.setattr(heads, "POOLED_DROPOUT", 0.0)
     layout, config = layouts.read_config(config_file)
     rng = np.random.RandomState(3)
     features = {
@@ -523,9 +524,9 @@ def test_the_older_graph_computes_the_same_steps(config_file, monkeypatch, kind)
         "masked_lm_weights": np.array([[1.0, 1.0], [1.0, 0.0]] * 2, np.float32),
         "next_sentence_labels": np.array([[0], [1], [1], [0]])}
     if kind == "classifier":
-        shapes = classifier.variable_shapes(config, layout.model_class, 2)
+        shapes = heads.classifier_variable_shapes(config, layout.model_class, 2)
         ours = classifier.model_fn_builder(
-            config, layout.model_class, classifier.Head(2, True),
+            config, layout.model_class, heads.ClassifierHead(2, True),
             classifier.Recipe(older_graph.LEARNING_RATE, 10 ** 8, 0, None))
         theirs = older_graph.classifier_model_fn(config)
     else:

@@ -20,6 +20,7 @@ import classifier
 import curves
 import estimators
 import files
+import heads
 import modeling
 import optimization
 import reference
@@ -98,7 +99,7 @@ def test_two_devices_are_one_with_the_same_batch(folder, two_cpus, tmp_path, opt
 
 
 def test_fine_tuning_on_two_devices_is_as_on_one(two_cpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(classifier, "POOLED_DROPOUT", 0.0)
+    monkeypatch.setattr(heads, "POOLED_DROPOUT", 0.0)
     write_config(tmp_path, num_hidden_layers=1)
     texts = [("今天很好", "1"), ("天气很坏", "0"), ("苹果坏了今天不好", "0"), ("好", "1"),
              ("今天真好苹果真好", "1"), ("不好", "0"), ("天气真好", "1"), ("坏了", "0")]
@@ -120,7 +121,7 @@ def test_fine_tuning_on_two_devices_is_as_on_one(two_cpus, tmp_path, monkeypatch
 
     config = modeling.BertConfig.from_json_file(str(tmp_path / "config.json"))
     write_checkpoint(tmp_path / "init.ckpt", reference.initial_values(
-        classifier.variable_shapes(config, modeling.BertModel, 2)))
+        heads.classifier_variable_shapes(config, modeling.BertModel, 2)))
     expected = weights("one", "--train_batch_size=8")
     assert_same_weights(weights("parts", "--train_batch_size=2", "--recompute",
                                 "--gradient_accumulation_steps=4"), expected)

@@ -11,9 +11,9 @@ from helpers import (TINY, TINY_GOOGLE, assert_user_error, google_pretraining_we
                      write_checkpoint, write_config, write_google_config, write_vocabulary)
 
 import checkpoints
-import classifier
 import export_model
 import exporting
+import heads
 import layouts
 import modeling
 import selection
@@ -90,7 +90,7 @@ def test_a_fine_tuned_model_of_the_albert_zh_layout(tmp_path, vocab, slots):
     write_config(folder, "albert_config_small.json", ln_type="preln")
     config = modeling.BertConfig.from_dict(dict(TINY, ln_type="preln"))
     weights = reference.initial_values(
-        classifier.variable_shapes(config, modeling.BertModel, 2))
+        heads.classifier_variable_shapes(config, modeling.BertModel, 2))
     assert "loss/LayerNorm/gamma" in weights
     write_checkpoint(folder / "model.ckpt-7", with_slots(weights, slots))
     (folder / "labels.txt").write_text("0\n1\n", encoding="utf-8")
@@ -247,7 +247,7 @@ def test_a_checkpoint_without_an_albert_in_it_is_refused(tmp_path, vocab):
 def test_labels_of_another_classifier_are_refused(tmp_path, vocab):
     config = layouts.GOOGLE.config_class.from_dict(TINY_GOOGLE)
     weights = reference.initial_values(
-        classifier.variable_shapes(config, layouts.GOOGLE.model_class, 3))
+        heads.classifier_variable_shapes(config, layouts.GOOGLE.model_class, 3))
     write_google_config(tmp_path)
     write_checkpoint(tmp_path / "model.ckpt-1", weights)
     (tmp_path / "labels.txt").write_text("0\n1\n", encoding="utf-8")

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import threading
 
 import helpers
@@ -12,7 +13,7 @@ import pytest
 import reference
 from test_tokenization import train_spm
 
-import classifier
+import heads
 import inference
 import layouts
 import modeling
@@ -30,7 +31,7 @@ def make_folder(folder, settings=TINY, classes=2, told=None, name="model.ckpt"):
     os.makedirs(folder, exist_ok=True)
     layout = layouts.GOOGLE if "num_hidden_groups" in settings else layouts.ALBERT_ZH
     config = layout.config_class.from_dict(settings)
-    shapes = (classifier.variable_shapes(config, layout.model_class, classes) if classes
+    shapes = (heads.classifier_variable_shapes(config, layout.model_class, classes) if classes
               else modeling.pretraining_variable_shapes(config, layout.model_class))
     write(folder, "albert_config.json", json.dumps(settings))
     write(folder, "vocab.txt", "\n".join(vocabulary(settings["vocab_size"])) + "\n")
@@ -56,9 +57,10 @@ def write(folder, name, text):
 # ---------------------------------------------------------------------------------------------
 
 def expected_ids(text, length):
-    """Returns (ids, segments); every character is a token of its own."""
+    """Returns (ids, segments); every character is a token of its own, and so is [MASK]."""
     parts = list(text) if isinstance(text, tuple) else [text]
-    parts = [[vocabulary(60).index(char) for char in part] for part in parts]
+    parts = [[vocabulary(60).index(token) for token in re.findall(r"\[MASK\]|.", part)]
+             for part in parts]
     while sum(map(len, parts)) + len(parts) + 1 > length:
         longest = 0 if len(parts) == 1 or len(parts[0]) > len(parts[1]) else 1
         parts[longest].pop()
@@ -115,13 +117,66 @@ def test_vectors_equal_numpy(tmp_path, settings):
     folder = make_folder(tmp_path, settings, classes=0)
     with inference.Predictor(inference.read_folder(folder), batch_size=3) as predictor:
         found = {pooling: predictor.vectors(TEXTS, (0, -2, 2), pooling)
-                 for pooling in inference.POOLINGS}
+                 for pooling in heads.POOLINGS}
     pooled = {"mean": lambda x: x.mean(0), "max": lambda x: x.max(0), "first": lambda x: x[0]}
     for number, text in enumerate(TEXTS):
         layers, _ = expected_layers(folder, settings, text, 32)
         for pooling, function in pooled.items():
             expected = np.concatenate([function(layers[layer]) for layer in (0, 1, 2)])
             np.testing.assert_allclose(found[pooling][number], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("settings", [TINY, GOOGLE], ids=["albert_zh", "google"])
+def test_words_for_masks_equal_numpy(tmp_path, settings):
+    folder = make_folder(tmp_path, settings, classes=0)
+    texts = ["天[MASK]人", ("[MASK]大[MASK]", "[MASK]来"), "上下" * 9 + "[MASK]", "[MASK][MASK]去"]
+    with inference.Predictor(inference.read_folder(folder), batch_size=3) as predictor:
+        found = predictor.masked_words(texts, top=4)
+        everything = predictor.masked_words(texts[:1], top=60)
+        many = predictor.masked_words(texts[:2] * 700, top=4)  # more than one window
+    assert [len(masks) for masks in found] == [1, 3, 1, 2]
+    for text, masks in zip(texts, found):
+        for words, row in zip(masks, expected_words(folder, settings, text)):
+            best = np.argsort(-row, kind="stable")[:4]
+            assert [word for word, _ in words] == [vocabulary(60)[index] for index in best]
+            np.testing.assert_allclose([number for _, number in words], row[best], atol=2e-5)
+    assert len(everything[0][0]) == 60
+    assert sum(number for _, number in everything[0][0]) == pytest.approx(1.0, abs=1e-5)
+    for masks, expected in zip(many[-2:], found):
+        for words, others in zip(masks, expected):
+            assert [word for word, _ in words] == [word for word, _ in others]
+
+
+def expected_words(folder, settings, text):
+    """Returns the probabilities of all words at the masks of a text: [P, V]."""
+    weights = helpers.read_checkpoint(os.path.join(folder, "model.ckpt"))
+    ids, _ = expected_ids(text, 32)
+    vectors = expected_layers(folder, settings, text, 32)[0][-1][ids == 4]
+    if "num_hidden_groups" in settings:
+        return reference.softmax(reference.masked_lm_scores_google(weights, vectors))
+    transform = "cls/predictions/transform/"
+    vectors = reference.normalise(
+        reference.gelu(reference.linear(vectors, weights, transform + "dense")), weights,
+        transform + "LayerNorm")
+    table = (weights["bert/embeddings/word_embeddings"]
+             @ weights["bert/embeddings/word_embeddings_2"])
+    return reference.softmax(vectors @ table.T + weights["cls/predictions/output_bias"])
+
+
+@pytest.mark.parametrize("texts, top, message", [
+    (["天[MASK]", "天地"], 5, r"item 1 has no \[MASK\] among the 32 tokens.*天地"),
+    (["天" * 31 + "[MASK]"], 5, "item 0 has no"), (["天[MASK]"], 0, "top=0: 1 to 60 words"),
+    (["天[MASK]"], 61, "top=61"), ([3], 5, "item 0 is neither"), ("[MASK]", 5, "not a single")])
+def test_texts_without_masks_are_refused(tmp_path, texts, top, message):
+    with inference.Predictor(inference.read_folder(make_folder(tmp_path, classes=0))) as ready:
+        with pytest.raises(UserError, match=message):
+            ready.masked_words(texts, top)
+        assert ready.masked_words([]) == []
+
+
+def test_a_classifier_that_has_no_words_says_so(predictor):
+    with pytest.raises(UserError, match="no masked-word head: use a checkpoint of pre-training"):
+        predictor.masked_words(["天[MASK]"])
 
 
 @pytest.fixture(scope="module")

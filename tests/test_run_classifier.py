@@ -16,6 +16,7 @@ import classifier
 import curves
 import features
 import files
+import heads
 import metrics
 import modeling
 import run_classifier
@@ -63,7 +64,7 @@ def classify(folder, *others):
 def fine_tuned_weights(classes=2, **changes):
     config = modeling.BertConfig.from_dict(dict(TINY, **changes))
     return reference.initial_values(
-        classifier.variable_shapes(config, modeling.BertModel, classes))
+        heads.classifier_variable_shapes(config, modeling.BertModel, classes))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -108,7 +109,7 @@ def test_examples_weigh_what_their_classes_do():
 @pytest.mark.parametrize("parts, recompute", [(1, False), (3, False), (1, True), (3, True)])
 def test_a_training_step_follows_the_weighted_loss(folder, tokenizer, monkeypatch, parts,
                                                    recompute):
-    monkeypatch.setattr(classifier, "POOLED_DROPOUT", 0.0)
+    monkeypatch.setattr(heads, "POOLED_DROPOUT", 0.0)
     class_weights = (0.5, 3.0)
     batch = [features.featurise(tasks.Example(0, a, b, label), ("0", "1"), tokenizer, 24)
              for a, b, label in PAIRS[:3]]
@@ -121,7 +122,7 @@ def test_a_training_step_follows_the_weighted_loss(folder, tokenizer, monkeypatc
     with tf.Graph().as_default(), tf.Session() as session:
         tf.train.get_or_create_global_step()
         spec = classifier.model_fn_builder(
-            modeling.BertConfig.from_dict(TINY), modeling.BertModel, classifier.Head(2, True),
+            modeling.BertConfig.from_dict(TINY), modeling.BertModel, heads.ClassifierHead(2, True),
             classifier.Recipe(0.01, 10, 0, class_weights, parts), recompute=recompute)(
                 {name: tf.constant(value) for name, value in fed.items()}, None,
                 tf.estimator.ModeKeys.TRAIN, None)

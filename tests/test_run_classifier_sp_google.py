@@ -12,8 +12,8 @@ import reference
 from helpers import (TINY, TINY_GOOGLE, assert_user_error, read, run_here, run_script,
                      write_checkpoint, write_config, write_google_config, write_vocabulary)
 
-import classifier
 import curves
+import heads
 import layouts
 import run_classifier
 import run_classifier_sp_google
@@ -77,7 +77,7 @@ def spm_model_file(tmp_path_factory):
 def fine_tuned_weights(**changes):
     config = layouts.GOOGLE.config_class.from_dict(dict(TINY_GOOGLE, **changes))
     return reference.initial_values(
-        classifier.variable_shapes(config, layouts.GOOGLE.model_class, 2))
+        heads.classifier_variable_shapes(config, layouts.GOOGLE.model_class, 2))
 
 
 def flags_for(folder, *others):
@@ -224,7 +224,7 @@ def test_the_other_layout_is_refused_with_the_name_of_its_script(folder, tmp_pat
     write_config(tmp_path, "zh.json")
     config = layouts.ALBERT_ZH.config_class.from_dict(TINY)
     write_checkpoint(tmp_path / "zh.ckpt", reference.initial_values(
-        classifier.variable_shapes(config, layouts.ALBERT_ZH.model_class, 2)))
+        heads.classifier_variable_shapes(config, layouts.ALBERT_ZH.model_class, 2)))
     out = "--output_dir=%s/out" % tmp_path
     ours, theirs = "run_classifier_sp_google.py", "run_classifier.py"
     for work in ("--do_train", "--do_predict"):

@@ -1,0 +1,95 @@
+"""What stands on the encoder: a classifier, one vector for a text, scores of words for masks.
+
+The pre-training objectives are pretraining.py's; the layers are modeling.py's.
+
+Dimension letters: B batch, S sequence length, P masks of a text, H hidden size, C classes,
+V vocabulary.
+"""
+
+import collections
+
+import modeling
+import runtime  # noqa: F401 - before TensorFlow
+
+import tensorflow.compat.v1 as tf
+
+POOLED_DROPOUT = 0.1
+POOLINGS = ("mean", "first", "max")
+
+# What a classifier's folder tells those who use it beside configuration, vocabulary and labels.
+CLASSIFIER_FILE = "classifier.json"
+
+ClassifierHead = collections.namedtuple("ClassifierHead", ["classes", "use_pooled_output"])
+ClassifierHead.__doc__ = """What stands on the encoder.
+
+classes: number of labels; use_pooled_output: classify the pooled first token, else the mean."""
+
+
+def classifier_logits(config, model_class, head, is_training, input_ids, input_mask, segment_ids,
+                      use_one_hot_embeddings=False, recompute=False):
+    """Builds encoder and head.
+
+    Args:
+        head: ClassifierHead; input_ids, input_mask, segment_ids: int tensors [B, S].
+        use_one_hot_embeddings, recompute: as for modeling.Encoder.
+
+    Returns:
+        [B, C].
+    """
+    model = model_class(
+        config, is_training, input_ids, input_mask, segment_ids, use_one_hot_embeddings, "bert",
+        output_positions=modeling.first_position(input_ids) if head.use_pooled_output else None,
+        recompute=recompute)
+    vector = (model.get_pooled_output() if head.use_pooled_output
+              else modeling.mean_over_tokens(model.get_sequence_output(), input_mask))
+    return class_logits(config, vector, head.classes, is_training)
+
+
+def class_logits(config, pooled, classes, is_training):
+    """The classifier's head. [B, H] to [B, C].
+
+    A pre-LN model, whose last layer ends without a LayerNorm, gets one here.
+    """
+    if getattr(config, "ln_type", "postln") == "preln":
+        with tf.variable_scope("loss"):
+            pooled = modeling.layer_norm(pooled)
+    pooled = modeling.dropout(pooled, POOLED_DROPOUT if is_training else 0.0)
+    return modeling.output_logits(pooled, classes, config.initializer_range)
+
+
+def classifier_variable_shapes(config, model_class, classes):
+    """Returns {name: shape} of an encoder with a classifier head, of either kind."""
+    def build():
+        model = model_class(config, False, tf.zeros([1, 1], tf.int32))
+        class_logits(config, model.get_pooled_output(), classes, False)
+
+    return modeling.variable_shapes(build)
+
+
+def pool(vectors, input_mask, pooling):
+    """Makes one vector of each text's vectors, without those of padding. [B, S, H] to [B, H].
+
+    Args:
+        pooling: "mean" or "max" over all tokens, [CLS] and [SEP] among them, or "first": [CLS].
+    """
+    if pooling == "first":
+        return vectors[:, 0, :]
+    if pooling == "max":
+        padding = 1.0 - tf.cast(input_mask, tf.float32)[:, :, tf.newaxis]
+        return tf.reduce_max(vectors + padding * vectors.dtype.min / 2, axis=1)
+    return modeling.mean_over_tokens(vectors, input_mask)
+
+
+def word_logits(config, encoder, positions):
+    """Scores of all words at some positions, by the masked words' head of pre-training.
+
+    Args:
+        encoder: modeling.Encoder; positions: int [B, P].
+
+    Returns:
+        [B, P, V].
+    """
+    vectors = modeling.gather_positions(encoder.get_sequence_output(), positions)
+    logits = modeling.masked_lm_logits(config, vectors, encoder.get_embedding_table(),
+                                       encoder.get_embedding_table_2())
+    return tf.reshape(logits, tf.concat([tf.shape(positions), [config.vocab_size]], 0))
