@@ -7,6 +7,8 @@
 # Settings, all optional, as variables:
 #   ALBERT_TF=2                 .venv-tf2: TensorFlow 2.15 on Python 3.9 to 3.11 (the default)
 #   ALBERT_TF=1                 .venv-tf1: TensorFlow 1.15 on Python 3.7
+#   ALBERT_TF=latest            .venv-tflatest: TensorFlow 2.21 on Python 3.12, which has no
+#                               Estimator: for what only runs a model, not for training
 #   ALBERT_PYTHON=/path         the Python to make the environment with (default: searched for)
 #   ALBERT_DEVICE=cpu|gpu       the build of TensorFlow (default: gpu where nvidia-smi lists one)
 #   ALBERT_EXTRAS="test lint"   also install requirements/test.txt and requirements/lint.txt;
@@ -46,8 +48,9 @@ _albert_locate() {
         _albert_error "no folder requirements beside $root/env.sh: copy the whole project" || return
     tf=${ALBERT_TF:-2}
     case $tf in
-        1 | 2) venv=$root/.venv-tf$tf ;;
-        *) _albert_error "ALBERT_TF=$tf: it is 2 (TensorFlow 2.15, the default) or 1 (1.15)" ;;
+        1 | 2 | latest) venv=$root/.venv-tf$tf ;;
+        *) _albert_error "ALBERT_TF=$tf: it is 2 (TensorFlow 2.15, the default), 1 (1.15) or" \
+            "latest (2.21, only to run models)" ;;
     esac || return
     case ${ALBERT_DEVICE:-} in
         '' | cpu | gpu) ;;
@@ -239,19 +242,27 @@ _albert_check_same_python() {
 
 # Prints the names of the interpreters that fit, best first.
 _albert_names() {
-    if [ "$tf" = 1 ]; then
-        echo python3.7
-    else
-        echo python3.11 python3.10 python3.9
-    fi
+    case $tf in
+        1) echo python3.7 ;;
+        2) echo python3.11 python3.10 python3.9 ;;
+        latest) echo python3.12 ;;
+    esac
+}
+
+# Prints the version of the first of them.
+_albert_version() {
+    local names
+    names=$(_albert_names)
+    names=${names%% *}
+    printf '%s\n' "${names#python}"
 }
 
 _albert_needs() {
-    if [ "$tf" = 1 ]; then
-        echo "TensorFlow 1.15 (ALBERT_TF=1) needs Python 3.7 (CPython, 64 bits)"
-    else
-        echo "TensorFlow 2.15 needs Python 3.9, 3.10 or 3.11 (CPython, 64 bits)"
-    fi
+    case $tf in
+        1) echo "TensorFlow 1.15 (ALBERT_TF=1) needs Python 3.7 (CPython, 64 bits)" ;;
+        2) echo "TensorFlow 2.15 needs Python 3.9, 3.10 or 3.11 (CPython, 64 bits)" ;;
+        latest) echo "TensorFlow 2.21 (ALBERT_TF=latest) needs Python 3.12 (CPython, 64 bits)" ;;
+    esac
 }
 
 # Creates the environment with the first interpreter that can, or says what to install.
@@ -266,7 +277,7 @@ _albert_create_from_any() {
     while read -r candidate <&3; do
         [ -z "$candidate" ] || ! _albert_try "$candidate" || return 0
     done 3<<<"$(_albert_candidates)"
-    if [ "$tf" = 2 ]; then
+    if [ "$tf" != 1 ]; then
         if candidate=$(_albert_python_from_uv); then
             ! _albert_try "$candidate" || return 0
         else
@@ -366,13 +377,14 @@ _albert_conda_folders() {
 # uv, where every Python is too new
 # ---------------------------------------------------------------------------------------------
 
-# Prints the path of a Python 3.11 that uv provides, or else why there is none, and fails.
+# Prints the path of a Python that uv provides, or else why there is none, and fails.
 # (uv offers no Python 3.7: its catalogue begins with 3.8.)
 _albert_python_from_uv() {
-    local uv program
+    local uv program wanted
+    wanted=$(_albert_version)
     _albert_lock uv "the installation of uv"
     if ! uv=$(type -P uv || _albert_print_own_uv); then
-        _albert_say "No Python 3.9 to 3.11 here; installing uv, which can provide one ..."
+        _albert_say "No Python that fits is here; installing uv, which can provide one ..."
         if ! _albert_install_uv >>"$log" 2>&1; then
             _albert_log_tail 5
             echo "cannot be installed: no Python 3 here has a pip that gets it (see above and $log)"
@@ -380,14 +392,14 @@ _albert_python_from_uv() {
         fi
         uv=$(_albert_print_own_uv)
     fi
-    _albert_say "Fetching Python 3.11 with $uv (about 30 MB) ..."
+    _albert_say "Fetching Python $wanted with $uv (about 30 MB) ..."
     if ! UV_PYTHON_INSTALL_DIR=$root/.tools/python UV_PYTHON_INSTALL_BIN=0 \
-        "$uv" python install 3.11 >>"$log" 2>&1; then
+        "$uv" python install "$wanted" >>"$log" 2>&1; then
         _albert_log_tail 5
-        echo "could not fetch Python 3.11 (see above and $log)"
+        echo "could not fetch Python $wanted (see above and $log)"
         return 1
     fi
-    for program in "$root/.tools/python"/*/bin/python3.11; do
+    for program in "$root/.tools/python"/*/bin/python"$wanted"; do
         [ ! -x "$program" ] || break
     done
     printf '%s\n' "$program"
@@ -416,7 +428,8 @@ _albert_install_uv() {
 }
 
 _albert_say_what_to_install() {
-    local path
+    local path wanted
+    wanted=$(_albert_version)
     path=$(printf %q "$root/.tools/conda")
     {
         echo "ERROR: $(_albert_needs), and none was found that works:"
@@ -434,10 +447,10 @@ TensorFlow 2.15, the default, needs none of this: leave ALBERT_TF unset.
 END
         else
             cat <<END
-  Debian, Ubuntu  sudo apt-get install python3-venv (then uv can fetch Python 3.11), or, where
-                  the release has Python 3.11: sudo apt-get install python3.11 python3.11-venv
-  pyenv           pyenv install 3.11
-  conda           conda create -y -p $path python=3.11
+  Debian, Ubuntu  sudo apt-get install python3-venv (then uv can fetch Python $wanted), or, where
+                  the release has it: sudo apt-get install python$wanted python$wanted-venv
+  pyenv           pyenv install $wanted
+  conda           conda create -y -p $path python=$wanted
                   and then: export ALBERT_PYTHON=$path/bin/python
   uv              https://docs.astral.sh/uv/ (it is used when it is on the PATH); where it cannot
                   reach its site: export UV_PYTHON_INSTALL_MIRROR=https://some.mirror/path
@@ -486,7 +499,7 @@ _albert_install() {
 # Installs the build of TensorFlow for device $1 and what every script needs.
 _albert_install_core() {
     local device=$1 size="about 250 MB"
-    [ "$tf$device" != 2gpu ] || size="about 3 GB, with CUDA"
+    case $tf$device in 2gpu | latestgpu) size="about 3 GB, with CUDA" ;; esac
     if [ -r "$venv/installed-core" ] && ! grep -qx "device $device" "$venv/installed-core"; then
         _albert_say "Removing the other build of TensorFlow from $name ..."
         rm "$venv/installed-core"

@@ -9,7 +9,7 @@ import threading
 import time
 
 import checkpoints
-import runtime  # noqa: F401 - before TensorFlow
+import runtime
 from absl import flags
 from console import Progress, say
 from errors import UserError
@@ -80,6 +80,10 @@ def run_settings(values):
         UserError: names the flag at fault.
     """
     settings = RunSettings(*[getattr(values, name) for name in RunSettings._fields])
+    if not runtime.HAS_ESTIMATOR:
+        raise UserError("TensorFlow %s has no Estimator, which training, evaluation and prediction "
+                        "are built on; use TensorFlow 2.15 (ALBERT_TF=2) or 1.15 (ALBERT_TF=1). "
+                        "similarity.py and export_model.py run here" % tf.__version__)
     if not settings.output_dir:
         raise UserError("--output_dir is missing: name a folder for checkpoints and results")
     checkpoints.require_plain_path(settings.output_dir, "output_dir")

@@ -28,6 +28,10 @@ tf.disable_v2_behavior()
 tf.enable_resource_variables()
 
 
+# TensorFlow has been without from 2.16 on; what trains needs it, what only runs a model does not.
+HAS_ESTIMATOR = hasattr(tf, "estimator")
+
+
 def without_auto_shard(dataset):
     """Returns `dataset` with TensorFlow's own sharding over workers off: the input_fn shards."""
     options = tf.data.Options()

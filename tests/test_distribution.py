@@ -16,7 +16,6 @@ from helpers import (assert_user_error, pretraining_rows, pretraining_weights, r
                      write_vocabulary)
 
 import checkpoints
-import classifier
 import curves
 import estimators
 import files

@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from packaging.markers import Marker
 
 TOOLS = ["bash", "cat", "cp", "grep", "head", "ls", "ln", "mkdir", "mv", "readlink", "rm", "sed",
          "sleep", "tail", "uname", "dirname", "env", "git", "diff"]
@@ -309,19 +310,21 @@ def installed_pins(root, files, python_version):
             lines = [line for line in file.read().split("\n") if line and line[0] != "#"]
         for line in lines:
             pin, _, marker = line.partition(" ; ")
-            old = 'python_version < "3.8"' in marker
-            if marker and (old != (python_version == "3.7") or '!= "x86_64"' in marker):
+            there = {"python_version": python_version, "platform_machine": "x86_64"}
+            if marker and not Marker(marker).evaluate(there):
                 continue
             package, version = pin.split("==")
             pins[package] = version
     return pins
 
 
-def test_the_builds_are_those_of_the_two_runtimes(root):
+def test_the_builds_are_those_of_the_runtimes(root):
     assert installed_pins(root, ["cpu.txt"], "3.7") == {"tensorflow": "1.15.5"}
     assert installed_pins(root, ["gpu.txt"], "3.7") == {"tensorflow-gpu": "1.15.0"}
     assert installed_pins(root, ["cpu.txt"], "3.11") == {"tensorflow-cpu": "2.15.1"}
     assert installed_pins(root, ["gpu.txt"], "3.11") == {"tensorflow[and-cuda]": "2.15.1"}
+    assert installed_pins(root, ["cpu.txt"], "3.12") == {"tensorflow-cpu": "2.21.0"}
+    assert installed_pins(root, ["gpu.txt"], "3.12") == {"tensorflow[and-cuda]": "2.21.0"}
 
 
 def test_every_requirement_is_pinned_and_explained(root):
@@ -340,7 +343,7 @@ def test_every_requirement_is_pinned_and_explained(root):
 
 
 def test_no_package_is_pinned_twice(root):
-    for tf, version in (("1", "3.7"), ("2", "3.11")):
+    for tf, version in (("1", "3.7"), ("2", "3.11"), ("latest", "3.12")):
         files = ["installers.txt", "core.txt", "test.txt", "lint.txt"]
         direct = installed_pins(root, files, version)
         others = installed_pins(root, ["constraints-tf%s.txt" % tf], version)
@@ -593,6 +596,17 @@ def test_an_unwritable_project_is_told(machine):
 
 # ---- uv ----
 
+def test_the_newest_tensorflow_has_an_environment_of_its_own(machine):
+    machine.python("python3.11")
+    said = machine.error(ALBERT_TF="latest")
+    assert "TensorFlow 2.21 (ALBERT_TF=latest) needs Python 3.12" in said
+    assert "pyenv install 3.12" in said
+    machine.python("python3.12", "3.12.1")
+    python, _ = machine.source(ALBERT_TF="latest")
+    assert python == machine.path(".venv-tflatest", "bin", "python")
+    assert machine.asked("pip install .*constraints-tflatest.txt")
+
+
 def test_uv_on_the_path_provides_python_where_all_are_too_new(machine):
     machine.python("python3", "3.13.1")
     machine.uv(os.path.join(machine.bin, "uv"))
@@ -650,6 +664,7 @@ def test_run_tests_hands_on_a_failure(machine):
 def ci_machine(machine, sample="echo sample went well"):
     machine.python("python3.7", "3.7.16")
     machine.python("python3.11")
+    machine.python("python3.12", "3.12.1")
     machine.source()
     for name in ("shellcheck", "ruff"):
         machine.program(machine.path(".venv-tf2", "bin", name),
@@ -666,7 +681,7 @@ def test_ci_takes_all_steps_on_both_runtimes(machine):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sample went well" in done.stdout and "all steps passed" in done.stdout
     assert sorted(line.split(":")[0] for line in machine.asked("-m pytest")) == [
-        "python3.11", "python3.7"]  # at the same time
+        "python3.11", "python3.12", "python3.7"]
     assert machine.asked("-m ruff check")
 
 

@@ -65,6 +65,14 @@ def test_what_is_asked_for():
     assert not graph_options(precision="bfloat16", use_tpu=True).HasField("rewrite_options")
 
 
+def test_without_estimator_training_says_what_to_use(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "HAS_ESTIMATOR", False)
+    out = tmp_path / "out"
+    assert_user_error(pretrain(folder, out), "has no Estimator", "ALBERT_TF=2",
+                      "similarity.py and export_model.py run here")
+    assert not os.path.exists(str(out))
+
+
 def test_what_is_refused_before_anything_is_written(folder, tmp_path, monkeypatch):
     out = tmp_path / "out"
     pretend(monkeypatch, why_no_bfloat16="this CPU lacks it")
