@@ -259,12 +259,24 @@ class SeededDropout(object):
         self._seeds, self._calls = seeds, 0
 
     def __call__(self, x, probability):
-        seed = self._seeds[self._calls]
+        seed = self.next_seed()
+        return x * dropout_factors(x, probability, seed) if probability else x
+
+    def next_seed(self):
+        """Returns the seed of the next call, int [2], in place of that call."""
         self._calls += 1
-        if not probability:
-            return x
-        kept = tf.random.stateless_uniform(tf.shape(x), seed) >= probability
-        return x * (tf.cast(kept, x.dtype) * (1.0 / (1.0 - probability)))
+        return self._seeds[self._calls - 1]
+
+
+def dropout_factors(x, probability, seed):
+    """Returns what dropout multiplies with, the same for the same seed: 0 or 1 / (1 - p)."""
+    kept = tf.random.stateless_uniform(tf.shape(x), seed) >= probability
+    return tf.cast(kept, x.dtype) * (1.0 / (1.0 - probability))
+
+
+def draw_seeds(shape):
+    """Returns random seeds for stateless operations, int32 of a shape that ends in 2."""
+    return tf.random.uniform(shape, maxval=tf.int32.max, dtype=tf.int32)
 
 
 def layer_norm(x, name="LayerNorm"):
@@ -400,8 +412,10 @@ def attention_bias(attention_mask):
 
 Layer = collections.namedtuple("Layer", [
     "num_attention_heads", "intermediate_size", "activation", "hidden_dropout_prob",
-    "attention_probs_dropout_prob", "initializer_range", "ln_type"])
-Layer.__doc__ = "What one transformer block needs to know; the width is its input's."
+    "attention_probs_dropout_prob", "initializer_range", "ln_type", "attention_parts"])
+Layer.__doc__ = """What one transformer block needs to know; the width is its input's.
+
+attention_parts: as for `Encoder`."""
 
 BlockNames = collections.namedtuple("BlockNames", [
     "attention", "attention_norm", "intermediate", "output", "output_norm"])
@@ -412,12 +426,12 @@ ALBERT_ZH_NAMES = BlockNames(
     intermediate="intermediate/dense", output="output/dense", output_norm="output/LayerNorm")
 
 
-def layer_of(config):
+def layer_of(config, attention_parts=1):
     """Returns the Layer of a configuration."""
     return Layer(config.num_attention_heads, config.intermediate_size,
                  get_activation(config.hidden_act), config.hidden_dropout_prob,
                  config.attention_probs_dropout_prob, config.initializer_range,
-                 getattr(config, "ln_type", "postln"))
+                 getattr(config, "ln_type", "postln"), attention_parts)
 
 
 DROPOUTS_OF_A_BLOCK = 3
@@ -448,14 +462,88 @@ def self_attention(x, bias, batch, length, layer, queries=None, drop=dropout):
         else:
             query, = project(queries, -1, ["query"])
             key, value = project(x, length, ["key", "value"])
-        # The query, not the scores, is scaled: it is the smaller of them.
-        scores = tf.matmul(query * (1.0 / math.sqrt(size)), key, transpose_b=True)  # [B, N, F, T]
-        weights = tf.nn.softmax(scores if bias is None else scores + bias)
-        weights = drop(weights, layer.attention_probs_dropout_prob)
-        context = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])  # [B, F, N, D]
-        context = tf.reshape(context, [-1, width])
+        query *= 1.0 / math.sqrt(size)  # and not the scores: it is the smaller of them
+        rate = layer.attention_probs_dropout_prob
+        if layer.attention_parts > 1 and queries is None:
+            seed = draw_seeds([2]) if drop is dropout else drop.next_seed()
+            context = attend_in_parts(query, key, value, bias, layer.attention_parts, rate, seed)
+        else:
+            weights = drop(_attention_weights(query, key, bias), rate)
+            context = tf.matmul(weights, value)
+        context = tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, width])  # of [B, F, N, D]
     attended = dense(context, width, "output/dense", layer.initializer_range)
     return drop(attended, layer.hidden_dropout_prob)
+
+
+def _attention_weights(query, key, bias):
+    """Softmax of the scores. [B, N, F, D], [B, N, T, D], bias or None to [B, N, F, T]."""
+    scores = tf.matmul(query, key, transpose_b=True)
+    return tf.nn.softmax(scores if bias is None else scores + bias)
+
+
+def attend_in_parts(query, key, value, bias, parts, rate=0.0, seed=None):
+    """Sums of values by attention, without holding the weights of all examples at a time.
+
+    The weights [B, N, F, T] are the widest tensors of an encoder at great lengths. Here they are
+    made for some examples after the others, and made again, not kept, for the gradient: as
+    FlashAttention does (arXiv 2205.14135), whose formula of the gradient this is, with an example
+    where it has a tile.
+
+    Args:
+        query (scaled): [B, N, F, D]; key, value: [B, N, T, D].
+        bias: from `attention_bias`, or None.
+        parts: how many parts the examples are divided into.
+        rate: dropout of the weights; seed: int [2], of which it is drawn.
+
+    Returns:
+        [B, N, F, D].
+    """
+    batch = tf.shape(query)[0]
+    bias = tf.zeros([batch, 1, 1, 1]) if bias is None else bias
+
+    def cut(number, *tensors):
+        return [tensor[batch * number // parts:batch * (number + 1) // parts]
+                for tensor in tensors]
+
+    def weights_of(query, key, bias, number, seed):
+        """Returns the weights before dropout, and dropout's factors for them."""
+        weights = _attention_weights(query, key, bias)
+        return weights, dropout_factors(weights, rate, seed + [number, 0]) if rate else 1.0
+
+    @tf.custom_gradient
+    def attend(query, key, value):
+        sums = []
+        for number in range(parts):
+            with tf.control_dependencies(sums[-1:]):
+                q, k, v, b = cut(number, query, key, value, bias)
+            weights, factors = weights_of(q, k, b, number, seed)
+            sums.append(tf.matmul(weights * factors if rate else weights, v))
+        result = tf.concat(sums, 0)
+
+        def gradient(upstream):
+            # Bound to its arrival, or the weights would be made at once and kept.
+            with tf.control_dependencies([upstream]):
+                again = [tf.identity(one) for one in (query, key, value, bias, result, upstream)]
+                same_seed = None if seed is None else tf.identity(seed)
+            of_query, of_key, of_value = [], [], []
+            for number in range(parts):
+                done = of_query[-1:] + of_key[-1:] + of_value[-1:]
+                with tf.control_dependencies(done):
+                    q, k, v, b, summed, up = cut(number, *again)
+                weights, factors = weights_of(q, k, b, number, same_seed)
+                of_value.append(tf.matmul(weights * factors if rate else weights, up,
+                                          transpose_a=True))
+                slope = tf.matmul(up, v, transpose_b=True)
+                if rate:
+                    slope *= factors
+                slope = (slope - tf.reduce_sum(up * summed, -1, keepdims=True)) * weights
+                of_query.append(tf.matmul(slope, k))
+                of_key.append(tf.matmul(slope, q, transpose_a=True))
+            return [tf.concat(one, 0) for one in (of_query, of_key, of_value)]
+
+        return result, gradient
+
+    return attend(query, key, value)
 
 
 def transformer_block(x, bias, batch, length, layer, names, output_positions=None, drop=dropout):
@@ -538,7 +626,7 @@ def recomputed(block, x):
     """
     scope = tf.get_variable_scope()
     # Drawn here and not in the block: both runs of it must leave out the same.
-    seeds = tf.random.uniform([DROPOUTS_OF_A_BLOCK, 2], maxval=tf.int32.max, dtype=tf.int32)
+    seeds = draw_seeds([DROPOUTS_OF_A_BLOCK, 2])
 
     @tf.custom_gradient
     def run(value):
@@ -573,12 +661,13 @@ def transformer_model(input_tensor, attention_mask=None, hidden_size=768, num_hi
                       hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1,
                       initializer_range=0.02, do_return_all_layers=False,
                       share_parameter_across_layers=True, ln_type="postln",
-                      output_positions=None, recompute=False):
+                      output_positions=None, recompute=False, attention_parts=1):
     """A stack of transformer blocks that share one set of parameters (ALBERT, section 3.1).
 
     Args:
         input_tensor: [B, S, H].
         attention_mask, output_positions, recompute: as for `run_blocks`.
+        attention_parts: as for `Encoder`.
         share_parameter_across_layers: False gives each layer its own (`layer_0`, `layer_1`, ...).
 
     Returns:
@@ -592,7 +681,7 @@ def transformer_model(input_tensor, attention_mask=None, hidden_size=768, num_hi
         raise ValueError("input width %s, hidden_size %d and %d heads do not go together"
                          % (width, hidden_size, num_attention_heads))
     layer = Layer(num_attention_heads, intermediate_size, intermediate_act_fn, hidden_dropout_prob,
-                  attention_probs_dropout_prob, initializer_range, ln_type)
+                  attention_probs_dropout_prob, initializer_range, ln_type, attention_parts)
     scopes = ["layer_shared" if share_parameter_across_layers else "layer_%d" % index
               for index in range(num_hidden_layers)]
     outputs = run_blocks(input_tensor, attention_mask, scopes, layer, ALBERT_ZH_NAMES,
@@ -629,7 +718,7 @@ class Encoder(object):
 
     def __init__(self, config, is_training, input_ids, input_mask=None, token_type_ids=None,
                  use_one_hot_embeddings=False, scope=None, output_positions=None,
-                 recompute=False):
+                 recompute=False, attention_parts=1):
         """Builds the graph.
 
         Args:
@@ -644,6 +733,9 @@ class Encoder(object):
                 position 0 first where the pooled output is used; None: all. It saves most of that
                 layer where few are needed, and changes no number. See `first_position`.
             recompute: in training, as for `run_blocks`.
+            attention_parts: above 1, the attention of so many parts of the batch is computed one
+                after the other, and again for the gradient; see `attend_in_parts`. For great
+                lengths; numbers stay the same.
 
         Raises:
             UserError: the (static) sequence length is beyond the position table.
@@ -660,7 +752,7 @@ class Encoder(object):
                                                      use_one_hot_embeddings)
             with tf.variable_scope("encoder"):
                 self._all_layers = self._encode(config, input_mask, output_positions,
-                                                recompute and is_training)
+                                                recompute and is_training, attention_parts)
             with tf.variable_scope("pooler"):
                 self._pooled_output = pool_first_token(self._all_layers[-1],
                                                        config.initializer_range)
@@ -669,7 +761,7 @@ class Encoder(object):
         """Sets _table and _table_2; returns the embedding after LayerNorm."""
         raise NotImplementedError
 
-    def _encode(self, config, input_mask, output_positions, recompute):
+    def _encode(self, config, input_mask, output_positions, recompute, attention_parts):
         """Returns the outputs of all layers."""
         raise NotImplementedError
 
@@ -716,14 +808,15 @@ class BertModel(Encoder):
             config.initializer_range, "word_embeddings", use_one_hot)
         return add_types_and_positions(vectors, token_type_ids, config)
 
-    def _encode(self, config, input_mask, output_positions, recompute):
+    def _encode(self, config, input_mask, output_positions, recompute, attention_parts):
         layer = layer_of(config)
         return transformer_model(
             self._embedding_output, input_mask, config.hidden_size, config.num_hidden_layers,
             layer.num_attention_heads, layer.intermediate_size, layer.activation,
             layer.hidden_dropout_prob, layer.attention_probs_dropout_prob,
             layer.initializer_range, do_return_all_layers=True, ln_type=layer.ln_type,
-            output_positions=output_positions, recompute=recompute)
+            output_positions=output_positions, recompute=recompute,
+            attention_parts=attention_parts)
 
 
 def _without_dropout(config):

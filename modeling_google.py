@@ -61,7 +61,7 @@ class AlbertModel(modeling.Encoder):
         self._table_2 = None
         return modeling.add_types_and_positions(self._word_vectors, token_type_ids, config)
 
-    def _encode(self, config, input_mask, output_positions, recompute):
+    def _encode(self, config, input_mask, output_positions, recompute, attention_parts):
         batch, length, width = modeling.get_shape_list(self._embedding_output, expected_rank=3)
         wide = modeling.dense(tf.reshape(self._embedding_output, [-1, width]), config.hidden_size,
                               "embedding_hidden_mapping_in", config.initializer_range)
@@ -70,7 +70,7 @@ class AlbertModel(modeling.Encoder):
             for index in range(config.num_hidden_layers) for inner in range(config.inner_group_num)]
         outputs = modeling.run_blocks(
             tf.reshape(wide, [batch, length, config.hidden_size]), input_mask, scopes,
-            modeling.layer_of(config), NAMES, output_positions, recompute)
+            modeling.layer_of(config, attention_parts), NAMES, output_positions, recompute)
         return outputs[config.inner_group_num - 1::config.inner_group_num]
 
     def get_word_embedding_output(self):

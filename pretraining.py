@@ -160,8 +160,10 @@ Outputs.__doc__ = """What the model makes of a batch, and what is right; one row
 lm_vectors [rows, E], lm_table [V, E], lm_bias [V]: of which modeling.word_logits makes the words'
 scores; lm_ids, lm_weights [rows]; order_logits [B, 2], order_labels [B]."""
 
-# The masked words of a batch are scored in so many parts, one after the other.
+# So many parts of a batch are computed one after the other where they would take the most memory:
+# the scores of words at the masks, and the attention of long texts.
 PARTS_OF_WORDS = 4
+PARTS_OF_ATTENTION = 4
 
 
 def outputs_of(config, model_class, features, training, use_tpu=False, recompute=False):
@@ -171,7 +173,8 @@ def outputs_of(config, model_class, features, training, use_tpu=False, recompute
                         features["masked_lm_positions"]], axis=1)
     model = model_class(config, training, features["input_ids"], features["input_mask"],
                         features["segment_ids"], use_one_hot_embeddings=use_tpu,
-                        output_positions=wanted, recompute=recompute)
+                        output_positions=wanted, recompute=recompute,
+                        attention_parts=1 if use_tpu else PARTS_OF_ATTENTION)
     at_masks = tf.reshape(model.get_sequence_output()[:, 1:, :], [-1, config.hidden_size])
     vectors, bias = modeling.masked_lm_vectors(config, at_masks, model.get_embedding_table_2())
     return Outputs(

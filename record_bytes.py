@@ -107,7 +107,7 @@ def encode(columns, kinds, count):
     return found
 
 
-@functools.lru_cache(maxsize=None)
+@functools.lru_cache(maxsize=1 << 10)
 def _head(key, kind, size):
     """Returns what stands before the bytes of a feature's numbers, of which there are `size`.
 
@@ -123,7 +123,7 @@ def _head(key, kind, size):
     return b"\x0a" + _varint(len(entry) + in_feature) + entry + a_list + numbers
 
 
-@functools.lru_cache(maxsize=1 << 16)
+@functools.lru_cache(maxsize=1 << 10)
 def _varint(number):
     found = bytearray()
     while number > 127:

@@ -164,20 +164,63 @@ def test_recomputed_blocks_have_the_same_gradients(name):
 
     def build(*inputs):
         found = []
-        for recompute in (True, False):
+        for recompute, parts in ((True, 1), (False, 2), (True, 2), (False, 1)):
             with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
                 model = model_class(config, True, *inputs, scope="bert", recompute=recompute,
-                                    output_positions=tf.constant([[0, 3], [0, 4]]))
+                                    output_positions=tf.constant([[0, 3], [0, 4]]),
+                                    attention_parts=parts)
             loss = tf.reduce_sum(tf.sin(3.0 * model.get_sequence_output())) + tf.reduce_sum(
                 model.get_pooled_output())
             found.append([loss] + [tf.convert_to_tensor(gradient) for gradient in tf.gradients(
                 loss, tf.trainable_variables())])
         return found
 
-    found, expected = run(build, ids, mask)
-    assert len(found) > 20
+    results = run(build, ids, mask)
+    assert len(results) == 4 and len(results[0]) > 20
+    for found in results[:-1]:
+        for one, other in zip(found, results[-1]):
+            np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("examples, parts, rate", [
+    (5, 2, 0.0), (5, 2, 0.4), (2, 4, 0.0), (1, 4, 0.3), (4, 4, 0.0)])
+@pytest.mark.parametrize("masked", [True, False])
+def test_attention_in_parts_has_the_same_sums_and_gradients(examples, parts, rate, masked):
+    rng = np.random.RandomState(6)
+    values = [rng.normal(0, 2, [examples, 3, 6, 4]).astype(np.float32) for _ in range(3)]
+    upstream = rng.normal(0, 1, [examples, 3, 6, 4]).astype(np.float32)
+    mask = (np.arange(6) < rng.randint(1, 7, [examples, 1])).astype(np.int32)
+    seed = tuple(rng.randint(0, 1000, 2))
+
+    def build(*inputs):
+        bias = modeling.attention_bias(tf.constant(mask)) if masked else None
+        in_parts = modeling.attend_in_parts(*inputs, bias=bias, parts=parts, rate=rate,
+                                            seed=tf.constant(seed, tf.int32))
+        scores = tf.matmul(inputs[0], inputs[1], transpose_b=True)
+        weights = tf.nn.softmax(scores + bias if masked else scores)
+        bounds = [examples * number // parts for number in range(parts + 1)]
+        if rate:
+            weights *= tf.concat([modeling.dropout_factors(
+                weights[start:end], rate, [seed[0] + number, seed[1]])
+                for number, (start, end) in enumerate(zip(bounds, bounds[1:]))], 0)
+        whole = tf.matmul(weights, inputs[2])
+        return [[sums] + tf.gradients(sums, inputs, upstream) for sums in (in_parts, whole)]
+
+    with tf.Graph().as_default(), tf.Session() as session:
+        found, expected = session.run(build(*map(tf.constant, values)))
     for one, other in zip(found, expected):
-        np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4)
+        np.testing.assert_allclose(one, other, atol=2e-5)
+    assert np.ptp(found[1]) > 0.1
+
+
+def test_attention_with_dropout_leaves_out_something_else_each_time():
+    config = modeling.BertConfig.from_dict(dict(TINY, attention_probs_dropout_prob=0.5))
+    with tf.Graph().as_default(), tf.Session() as session:
+        sums = [tf.reduce_sum(modeling.BertModel(
+            config, training, tf.constant([[5, 6, 7], [8, 9, 9]]), scope="bert",
+            attention_parts=2).get_all_encoder_layers()[0] ** 3) for training in (True,)]
+        session.run(tf.global_variables_initializer())
+        assert len({float(session.run(sums[0])) for _ in range(4)}) == 4
 
 
 def test_a_recomputed_block_leaves_out_the_same_as_before():
