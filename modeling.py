@@ -101,6 +101,9 @@ class Config(object):
 
     @classmethod
     def _refuse(cls, name, source):
+        if name in ("architectures", "model_type"):
+            raise UserError("%s: this is a Hugging Face configuration; convert its folder first, "
+                            "with convert_albert_pytorch_checkpoint_to_tf.py" % source)
         raise UserError("%s: unknown key %r.%s Known keys: %s" % (
             source, name, nearest(name, cls.KEYS), ", ".join(cls.KEYS)))
 

@@ -64,6 +64,7 @@ def test_unused_keys_of_released_files_are_accepted_and_the_rest_makes_a_round_t
 @pytest.mark.parametrize("change, expected", [
     ({"hiden_size": 16}, 'Did you mean "hidden_size"'),
     ({"ln_type": "postln"}, "unknown key 'ln_type'"),
+    ({"architectures": ["AlbertModel"]}, "this is a Hugging Face configuration; convert its"),
     ({"num_hidden_groups": 0}, "num_hidden_groups is 0"),
     ({"num_hidden_groups": "1"}, 'num_hidden_groups is "1"; a whole number'),
     ({"inner_group_num": 1.5}, "inner_group_num is 1.5"),

@@ -33,7 +33,7 @@ ABSL_FLAGS = {"help", "helpfull"}
 OUTPUTS = {
     "clue_submission.zip", "eval_results.json", "eval_results.txt", "eval_report.txt",
     "test_results.tsv", "predictions.tsv", "run.json", "labels.txt", "classifier.json",
-    "albert_config.json",
+    "albert_config.json", "config.json", "tokenizer_config.json", "tokenizer.json",
     "corpus.json", "corpus.held_out.txt", "tf_news_zh_1.tfrecord", "tf_corpus.json",
     "tf_corpus-00000-of-00004.tfrecord",
     "tf_news_2016_zh_raw_news2016zh_1.tfrecord"}
@@ -223,7 +223,7 @@ def test_downloads_named_in_commands_exist(text, root):
 
 def test_files_named_in_the_text_exist_or_are_known_outputs(text, root):
     here = {os.path.basename(path) for pattern in (
-        "*", "data/*", "albert_config/*", "benchmarks/*", "requirements/*")
+        "*", "data/*", "albert_config/*", "benchmarks/*", "requirements/*", "tests/*")
             for path in glob.glob(os.path.join(root, pattern))}
     here |= {os.path.basename(table_row[1]) for table_row in table(text, "models")}
     here |= {tasks.get(name).submission_name for name in tasks.clue_names()}
