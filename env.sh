@@ -13,7 +13,7 @@
 #   ALBERT_DEVICE=cpu|gpu       the build of TensorFlow (default: gpu where nvidia-smi lists one)
 #   ALBERT_EXTRAS="test lint"   also install requirements/test.txt and requirements/lint.txt;
 #                               and, for TensorFlow 2.15 only: hf (PyTorch, to compare with Hugging
-#                               Face), export (ONNX), serve (the service)
+#                               Face), export (ONNX), serve (the service), browser (its tests)
 #
 # Sourced, it only compares the environment with the requirements: no Python is started, nothing is
 # printed, no option of the shell matters. For the set-up it runs itself as a program of its own.
@@ -50,9 +50,8 @@ _albert_locate() {
     tf=${ALBERT_TF:-2}
     case $tf in
         1 | 2 | latest) venv=$root/.venv-tf$tf ;;
-        *)
-            _albert_error "ALBERT_TF=$tf: it is 2 (TensorFlow 2.15, the default), 1 (1.15) or latest"
-            ;;
+        *) _albert_error \
+            "ALBERT_TF=$tf: it is 2 (TensorFlow 2.15, the default), 1 (1.15) or latest" ;;
     esac || return
     case ${ALBERT_DEVICE:-} in
         '' | cpu | gpu) ;;
@@ -60,9 +59,9 @@ _albert_locate() {
     esac
     for extra in ${ALBERT_EXTRAS:-}; do
         case $extra in
-            test | lint | hf | export | serve) ;;
+            test | lint | hf | export | serve | browser) ;;
             *) _albert_error "ALBERT_EXTRAS=\"$ALBERT_EXTRAS\": it may list test, lint, hf," \
-                "export and serve" || return ;;
+                "export, serve and browser" || return ;;
         esac
     done
 }

@@ -33,7 +33,8 @@ ABSL_FLAGS = {"help", "helpfull"}
 OUTPUTS = {
     "clue_submission.zip", "eval_results.json", "eval_results.txt", "eval_report.txt",
     "test_results.tsv", "predictions.tsv", "run.json", "labels.txt", "classifier.json",
-    "albert_config.json", "config.json", "tokenizer_config.json", "tokenizer.json",
+    "albert_config.json", "config.json", "tokenizer_config.json", "tokenizer.json", "export.json",
+    "vectors.json", "openapi.json",
     "corpus.json", "corpus.held_out.txt", "tf_news_zh_1.tfrecord", "tf_corpus.json",
     "tf_corpus-00000-of-00004.tfrecord",
     "tf_news_2016_zh_raw_news2016zh_1.tfrecord"}
