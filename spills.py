@@ -19,9 +19,9 @@ from errors import UserError
 KEY_BITS = 53              # as many as a random double has
 BUCKET_BYTES = 8 << 20     # a bucket holds about so much
 MOST_BUCKETS = 4096
-RUN_BYTES = 4 << 20        # a run, too; of large data more, so that there are not too many
+RUN_BYTES = 2 << 20        # a run, too; of large data more, so that there are not too many
 MOST_RUN_BYTES = 32 << 20
-RUNS = 1000
+RUNS = 2500
 
 _RECORD = struct.Struct("<QI")    # key, length
 _TRAILER = struct.Struct("<QQQ")  # runs, buckets, bytes of the notes
