@@ -7,6 +7,7 @@ import collections
 import os
 
 import checkpoints
+import distribution
 import estimators
 import features
 import files
@@ -184,7 +185,7 @@ class Classifier(object):
             say("Already trained to step %d of %d: nothing to train"
                 % (done, recipe.num_train_steps))
             return
-        in_a_step = estimators.examples_per_step(self._run, batch_size)
+        in_a_step = distribution.examples_per_step(self._run, batch_size)
         if in_a_step > len(split.examples):
             say("WARNING: a batch of %d (--train_batch_size x accumulation x devices) is more than "
                 "the %d training examples: every batch holds examples several times"

@@ -1,14 +1,11 @@
 """Running models: TPU, GPU or CPU estimators, their flags, initialisation, progress, curves."""
 
 import collections
-import contextlib
-import json
 import os
-import socket
-import threading
 import time
 
 import checkpoints
+import distribution
 import runtime
 from absl import flags
 from console import Progress, say
@@ -28,7 +25,6 @@ RunSettings.__doc__ = "Where and how a script runs; the fields are the flags of 
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 NEVER_AGAIN = 10 ** 9
-DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
 
 
 def define_flags(save_checkpoints_steps=1000, keep_checkpoint_max=10):
@@ -50,10 +46,10 @@ def define_flags(save_checkpoints_steps=1000, keep_checkpoint_max=10):
                          "--train_batch_size x this x the replicas of --distribution.")
     flags.DEFINE_bool("recompute", False, "Keep only each layer's input for the way back and "
                       "compute the layer again there: less memory, one more pass forward.")
-    flags.DEFINE_enum("distribution", "none", DISTRIBUTIONS, "mirrored: all GPUs of this machine; "
-                      "multi_worker: the machines that the environment's TF_CONFIG names, with an "
-                      "--output_dir that all of them see. Each device then gets batches of "
-                      "--train_batch_size.")
+    flags.DEFINE_enum("distribution", "none", distribution.DISTRIBUTIONS,
+                      "mirrored: all GPUs of this machine; multi_worker: the machines that the "
+                      "environment's TF_CONFIG names, with an --output_dir that all of them see. "
+                      "Each device then gets batches of --train_batch_size.")
     flags.DEFINE_integer("iterations_per_loop", 1000, "Steps per call on a TPU.")
     flags.DEFINE_bool("use_tpu", False, "Run on a TPU.")
     flags.DEFINE_string("tpu_name", None, "Name or address of the TPU.")
@@ -96,86 +92,25 @@ def run_settings(values):
     if settings.use_tpu and not (settings.tpu_name or settings.master):
         raise UserError("--use_tpu needs --tpu_name (or --master)")
     require_precision(settings)
-    require_distribution(settings)
+    distribution.require_distribution(settings)
     return settings
-
-
-def local_devices():
-    """Returns the names of this machine's GPUs."""
-    found = tf.config.experimental.list_physical_devices("GPU")
-    return ["/gpu:%d" % number for number in range(len(found))]
 
 
 def require_precision(run):
     """Raises UserError where this machine or TensorFlow cannot compute as --precision says."""
     if run.xla and run.use_tpu:
         raise UserError("--xla: a TPU always compiles with XLA; leave the flag out")
-    if run.precision == "float16" and (run.use_tpu or not local_devices()):
+    if run.precision == "float16" and (run.use_tpu or not distribution.local_devices()):
         raise UserError("--precision=float16 needs a GPU, and %s; use --precision=%s" % (
             ("a TPU computes in bfloat16", "bfloat16") if run.use_tpu
             else ("TensorFlow sees none here", "float32")))
     if run.precision == "bfloat16" and not run.use_tpu:
-        lack = ("GPUs are used here, and TensorFlow rewrites models for them to float16 only; use "
-                "--precision=float16" if local_devices() else runtime.why_no_bfloat16())
+        lack = runtime.why_no_bfloat16()
+        if distribution.local_devices():
+            lack = ("GPUs are used here, and TensorFlow rewrites models for them to float16 only; "
+                    "use --precision=float16")
         if lack:
             raise UserError("--precision=bfloat16: " + lack)
-
-
-def require_distribution(run):
-    """Raises UserError where --distribution does not fit the other flags or the machine."""
-    if run.distribution == "none":
-        return
-    if run.use_tpu:
-        raise UserError("--distribution=%s: a TPU's cores need none; leave the flag out"
-                        % run.distribution)
-    if run.distribution == "mirrored" and not local_devices():
-        raise UserError("--distribution=mirrored needs GPUs, and TensorFlow sees none here; leave "
-                        "the flag out")
-    if run.distribution == "multi_worker":
-        cluster = _cluster()
-        if not cluster.get("cluster", {}).get("worker") or "task" not in cluster:
-            raise UserError(
-                "--distribution=multi_worker needs the environment's TF_CONFIG, on each machine "
-                'with its own index: {"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
-                '"task": {"type": "worker", "index": 0}}')
-
-
-def _cluster():
-    """Returns what TF_CONFIG says, {} where it is not set."""
-    try:
-        found = json.loads(os.environ.get("TF_CONFIG") or "{}")
-    except ValueError as error:
-        raise UserError("the environment's TF_CONFIG is no JSON: %s" % error) from error
-    if not isinstance(found, dict):
-        raise UserError("the environment's TF_CONFIG is no JSON object: %s"
-                        % os.environ["TF_CONFIG"])
-    return found
-
-
-def is_chief(run):
-    """Tells whether this process writes what is not a checkpoint: worker 0, or the only one."""
-    if run.distribution != "multi_worker":
-        return True
-    cluster = _cluster()
-    task = cluster["task"]
-    return task.get("type") == "chief" or (
-        not cluster["cluster"].get("chief") and int(task.get("index", 0)) == 0)
-
-
-def replicas(run):
-    """Returns the number of devices that each compute a batch of a step."""
-    if run.distribution == "none":
-        return 1
-    here = max(1, len(local_devices()))
-    if run.distribution == "mirrored":
-        return here
-    cluster = _cluster()["cluster"]
-    return here * (len(cluster.get("chief", [])) + len(cluster["worker"]))
-
-
-def examples_per_step(run, batch_size):
-    """Returns how many examples one update sees. batch_size: --train_batch_size."""
-    return batch_size * run.gradient_accumulation_steps * replicas(run)
 
 
 def require_full_cores(run, values):
@@ -209,7 +144,7 @@ def make_estimator(model_fn, run, model_dir, train_batch_size=None, eval_batch_s
     tpu_config = tf.estimator.tpu.TPUConfig(
         iterations_per_loop=run.iterations_per_loop, num_shards=run.num_tpu_cores,
         per_host_input_for_training=tf.estimator.tpu.InputPipelineConfig.PER_HOST_V2)
-    with _without_cluster():
+    with distribution.without_cluster():
         config = tf.estimator.tpu.RunConfig(
             cluster=cluster, master=run.master, tpu_config=tpu_config,
             save_summary_steps=100 if run.use_tpu else 0,  # else ProgressHook writes the curves
@@ -240,24 +175,13 @@ def _distributed_estimator(model_fn, run, model_dir, batch_size):
                                       **_run_config(run, model_dir))
 
     if run.distribution == "mirrored":
-        with _without_cluster():
-            config = config_with(tf.distribute.MirroredStrategy(local_devices()), 0)
+        with distribution.without_cluster():
+            config = config_with(tf.distribute.MirroredStrategy(distribution.local_devices()), 0)
     else:
         # Several workers save no checkpoints where no summaries are wanted: TensorFlow looks at
         # the one number for both. So a summary is asked for, the first step's and no other.
         config = config_with(tf.distribute.experimental.MultiWorkerMirroredStrategy(), NEVER_AGAIN)
     return tf.estimator.Estimator(spec_fn, config=config, params={"batch_size": batch_size})
-
-
-@contextlib.contextmanager
-def _without_cluster():
-    """Hides TF_CONFIG, from which an estimator of one machine would take a part in a cluster."""
-    hidden = os.environ.pop("TF_CONFIG", None)
-    try:
-        yield
-    finally:
-        if hidden is not None:
-            os.environ["TF_CONFIG"] = hidden
 
 
 def train(estimator, run, input_fn, max_steps, hooks):
@@ -267,11 +191,11 @@ def train(estimator, run, input_fn, max_steps, hooks):
         estimator: of `make_estimator`.
         hooks: of the chief's process; the other workers run without.
     """
-    hooks = hooks if is_chief(run) else []
+    hooks = hooks if distribution.is_chief(run) else []
     if run.distribution != "multi_worker":
         estimator.train(input_fn, max_steps=max_steps, hooks=hooks)
         return
-    watch = PeerWatch(_cluster())
+    watch = distribution.PeerWatch(distribution.read_cluster())
     try:
         # Only this entrance of Estimator starts the servers through which workers meet. Nobody
         # has the role of an evaluator, so nothing is evaluated here.
@@ -283,66 +207,12 @@ def train(estimator, run, input_fn, max_steps, hooks):
         watch.restart_if_alone()
         raise
     runtime.free_server()
-    if not is_chief(run):  # collective saving makes every worker write a checkpoint somewhere
-        task = _cluster()["task"]
+    if not distribution.is_chief(run):
+        # Collective saving makes every worker write a checkpoint somewhere.
+        task = distribution.read_cluster()["task"]
         own = os.path.join(run.output_dir, "tmp_%s_%d" % (task["type"], int(task["index"])))
         if tf.io.gfile.exists(own):
             tf.io.gfile.rmtree(own)
-
-
-class PeerWatch(tf.train.SessionRunHook):
-    """Starts this worker anew when another one is gone.
-
-    TensorFlow's collectives then fail or wait for ever, and let nobody in who comes back. Anew,
-    the worker waits for the others and goes on with them from the last checkpoint.
-    """
-
-    SECONDS_BETWEEN = 1.0
-    SECONDS_FOR_AN_ANSWER = 5.0
-    MISSES = 3
-
-    def __init__(self, cluster):
-        """Takes what TF_CONFIG says."""
-        task, workers = cluster["task"], cluster["cluster"]
-        self._peers = [address for kind in ("chief", "worker")
-                       for index, address in enumerate(workers.get(kind, []))
-                       if (kind, index) != (task["type"], int(task["index"]))]
-        self._thread, self._done = None, threading.Event()
-
-    def after_run(self, run_context, run_values):
-        del run_context, run_values
-        if self._thread is None:  # after the first common step all peers have been there
-            self._thread = threading.Thread(target=self._watch, daemon=True)
-            self._thread.start()
-
-    def end(self, session):
-        del session
-        self._done.set()
-
-    def _watch(self):
-        while not self._done.wait(self.SECONDS_BETWEEN):
-            self.restart_if_alone()
-
-    def restart_if_alone(self):
-        """Starts the program anew if a peer does not answer; else returns."""
-        for peer in self._peers:
-            misses = 0
-            while not self._done.is_set() and not self._answers(peer):
-                misses += 1
-                if misses == self.MISSES:
-                    say("WARNING: worker %s is gone; starting anew, to go on from the last "
-                        "checkpoint with it once it is back" % peer)
-                    tf.summary.FileWriterCache.clear()  # writes what the curves hold so far
-                    runtime.restart()
-                time.sleep(self.SECONDS_BETWEEN)
-
-    def _answers(self, peer):
-        host, port = peer.rsplit(":", 1)
-        try:
-            socket.create_connection((host, int(port)), self.SECONDS_FOR_AN_ANSWER).close()
-            return True
-        except OSError:
-            return False
 
 
 def _tpu_cluster(run):

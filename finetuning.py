@@ -10,6 +10,7 @@ import os
 import checkpoints
 import classifier
 import curves
+import distribution
 import estimators
 import features
 import files
@@ -120,7 +121,7 @@ def run(values, settings, model):
 
     # ---- features
     files.make_dir(settings.output_dir, "output_dir")
-    if estimators.is_chief(settings):
+    if distribution.is_chief(settings):
         record.begin(
             values, start and start.prefix, trained_with=trained_with,
             keep_start=bool(checkpoints.latest_in(settings.output_dir)), config=model.config,
@@ -130,7 +131,7 @@ def run(values, settings, model):
     splits = {split: features.split_features(data.task, split, examples, settings.output_dir,
                                              making)
               for split, examples in data.examples.items()}
-    if estimators.is_chief(settings) and (
+    if distribution.is_chief(settings) and (
             values["do_train"] or not checkpoints.latest_in(settings.output_dir)):
         keep_model_files(settings.output_dir, model, data.task, values)
 
@@ -141,7 +142,7 @@ def run(values, settings, model):
     if values["do_train"]:
         work.train(splits["train"], values["train_batch_size"],
                    recipe_for(data.examples["train"], data.task.labels, values, settings))
-    if not estimators.is_chief(settings):
+    if not distribution.is_chief(settings):
         return  # the rest is one machine's work
     if values["do_eval"]:
         best = work.evaluate(splits["dev"], values["eval_batch_size"],
@@ -299,7 +300,7 @@ def recipe_for(examples, labels, values, settings):
     Args:
         values: {flag: value}; settings: estimators.RunSettings.
     """
-    in_a_step = estimators.examples_per_step(settings, values["train_batch_size"])
+    in_a_step = distribution.examples_per_step(settings, values["train_batch_size"])
     steps = max(int(len(examples) / in_a_step * values["num_train_epochs"]), 1)
     if values["max_train_steps"]:
         steps = min(steps, values["max_train_steps"])

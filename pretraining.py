@@ -12,6 +12,7 @@ import os
 import batching
 import checkpoints
 import curves
+import distribution
 import estimators
 import exporting
 import files
@@ -467,7 +468,7 @@ def run(values, settings, layout, config, keep_best=False, init_from_group0=Fals
     if values["do_train"]:
         record.require_same_settings(trained_with, refuse=False)
     files.make_dir(settings.output_dir, "output_dir")
-    if estimators.is_chief(settings):
+    if distribution.is_chief(settings):
         record.begin(values, start and start.prefix, config=config,
                      keep_start=bool(checkpoints.latest_in(settings.output_dir)),
                      trained_with=trained_with if values["do_train"] else None,
@@ -486,7 +487,7 @@ def run(values, settings, layout, config, keep_best=False, init_from_group0=Fals
                                     settings.recompute)
         train(model_fn, settings, config, train_files, sizes, values["train_batch_size"],
               values["num_train_steps"])
-    if not estimators.is_chief(settings):
+    if not distribution.is_chief(settings):
         return  # the rest is one machine's work
     results, chosen = {}, checkpoints.latest_in(settings.output_dir)
     if values["do_eval"]:
@@ -637,8 +638,8 @@ def train(model_fn, run, config, paths, sizes, batch_size, num_train_steps):
         say("Already trained to step %d; raise --num_train_steps to train on"
             % checkpoints.step_in_name(latest))
         return
-    in_a_step = estimators.examples_per_step(run, batch_size)
-    if estimators.is_chief(run):
+    in_a_step = distribution.examples_per_step(run, batch_size)
+    if distribution.is_chief(run):
         warn_if_never_filled(paths, in_a_step)
     hook = estimators.ProgressHook("pre-train", num_train_steps, () if run.use_tpu else CURVES,
                                    run.output_dir, in_a_step)

@@ -17,6 +17,7 @@ from helpers import (assert_user_error, pretraining_rows, pretraining_weights, r
 
 import checkpoints
 import curves
+import distribution
 import estimators
 import files
 import heads
@@ -70,7 +71,7 @@ def two_cpus(monkeypatch):
         config.device_count["CPU"] = 2
         return config
 
-    monkeypatch.setattr(estimators, "local_devices", lambda: ["/cpu:0", "/cpu:1"])
+    monkeypatch.setattr(distribution, "local_devices", lambda: ["/cpu:0", "/cpu:1"])
     monkeypatch.setattr(estimators, "session_config", with_two_cpus)
 
 
@@ -271,11 +272,11 @@ def test_a_peer_that_does_not_answer_makes_a_worker_start_anew(monkeypatch):
         raise RestartedError
 
     monkeypatch.setattr(runtime, "restart", restart)
-    monkeypatch.setattr(estimators.PeerWatch, "SECONDS_BETWEEN", 0.01)
+    monkeypatch.setattr(distribution.PeerWatch, "SECONDS_BETWEEN", 0.01)
     peer = socket.socket()
     peer.bind(("localhost", 0))
     peer.listen(5)
-    watch = estimators.PeerWatch(json.loads(tf_config([1, peer.getsockname()[1]], 0)))
+    watch = distribution.PeerWatch(json.loads(tf_config([1, peer.getsockname()[1]], 0)))
     watch.restart_if_alone()
     peer.close()
     with pytest.raises(RestartedError):
@@ -288,17 +289,17 @@ def test_who_is_who(monkeypatch):
     run = estimators.RunSettings(None, False, None, None, None, None, 8, 1, 1, 1, 1, 1,
                                  gradient_accumulation_steps=4, distribution="multi_worker")
     monkeypatch.setenv("TF_CONFIG", tf_config([1, 2, 3], 0))
-    assert estimators.is_chief(run) and estimators.replicas(run) == 3
-    assert estimators.examples_per_step(run, 8) == 96
+    assert distribution.is_chief(run) and distribution.replicas(run) == 3
+    assert distribution.examples_per_step(run, 8) == 96
     monkeypatch.setenv("TF_CONFIG", tf_config([1, 2, 3], 1))
-    assert not estimators.is_chief(run)
-    assert estimators.is_chief(run._replace(distribution="none"))
-    monkeypatch.setattr(estimators, "local_devices", lambda: ["/gpu:0", "/gpu:1"])
-    assert estimators.replicas(run) == 6
-    assert estimators.replicas(run._replace(distribution="mirrored")) == 2
+    assert not distribution.is_chief(run)
+    assert distribution.is_chief(run._replace(distribution="none"))
+    monkeypatch.setattr(distribution, "local_devices", lambda: ["/gpu:0", "/gpu:1"])
+    assert distribution.replicas(run) == 6
+    assert distribution.replicas(run._replace(distribution="mirrored")) == 2
     monkeypatch.setenv("TF_CONFIG", json.dumps({
         "cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "worker", "index": 0}}))
-    assert not estimators.is_chief(run) and estimators.replicas(run) == 4
+    assert not distribution.is_chief(run) and distribution.replicas(run) == 4
 
 
 @pytest.mark.parametrize("config, message", [

@@ -7,6 +7,7 @@ import pytest
 from helpers import (assert_user_error, pretraining_rows, pretraining_weights, read_checkpoint,
                      run_here, write_checkpoint, write_config, write_records)
 
+import distribution
 import estimators
 import run_pretraining
 import runtime
@@ -47,7 +48,7 @@ def graph_options(**changes):
 
 
 def pretend(monkeypatch, gpus=(), why_no_bfloat16=None):
-    monkeypatch.setattr(estimators, "local_devices", lambda: list(gpus))
+    monkeypatch.setattr(distribution, "local_devices", lambda: list(gpus))
     monkeypatch.setattr(runtime, "why_no_bfloat16", lambda: why_no_bfloat16)
 
 
