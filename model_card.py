@@ -139,7 +139,7 @@ def _chinese(record, known_files, model):
         lines.append("- 标签：" + "、".join(map(_code, record["labels"])))
     lines += [
         "- 输入只有 id，没有原始字符串的签名：分词用到的 Unicode 规则（NFD 分解、字符类别、词尾 σ）"
-        "TensorFlow 的核心算子没有，而另一套分词规则会给出另一些 id。"]
+        "不在 TensorFlow 的核心算子之中，也还没有用它们拼出来；另一套分词规则会给出另一些 id。"]
     return lines + [
         "", "如何验证：写出后由各格式自己的运行库重新加载，在真实句子上与检查点的计算图逐一比较，"
         "批大小与长度各不相同；超出上限的文件不会写出。"
@@ -170,9 +170,9 @@ def _english(record, known_files, model):
     if "labels" in record:
         lines.append("- Labels: " + ", ".join(map(_code, record["labels"])))
     lines += [
-        "- Ids are the only inputs, there is no signature for raw strings: TensorFlow's core "
-        "operations lack the Unicode rules of the tokenizer (NFD, categories, final sigma), and "
-        "other rules would give other ids."]
+        "- Ids are the only inputs, there is no signature for raw strings: the tokenizer's Unicode "
+        "rules (NFD, categories, final sigma) are not among TensorFlow's core operations and have "
+        "not been built from them yet; other rules would give other ids."]
     return lines + [
         "", "How it was verified: after writing, each file was loaded by its own runtime and "
         "compared with the checkpoint's graph on real sentences, in batches of several sizes and "

@@ -267,7 +267,7 @@ def send(address, data, seconds=SECONDS):
                     break
                 answer += more
         except ConnectionResetError:
-            pass
+            pass  # refused while it was still sent; what had come of the answer counts
     found = re.match(rb"HTTP/1\.[01] (\d{3}) ", answer)
     return int(found.group(1)) if found else None
 

@@ -2,6 +2,7 @@
 
 import collections
 import filecmp
+import gc
 import gzip
 import hashlib
 import json
@@ -216,6 +217,7 @@ def test_dynamic_masking_writes_each_instance_once_unmasked(settings, tmp_path):
 def test_spawned_workers_give_the_same_results(settings, many_pieces):
     pieces = corpus.plan_pieces([settings.input_file])
     spawned = list(workers.run_jobs(corpus.survey, pieces, 2, start_method="spawn"))
+    assert gc.get_freeze_count() == 0  # what was kept from the collector is its own again
     assert sorted(spawned) == sorted((piece, corpus.survey(piece)) for piece in pieces)
 
 
