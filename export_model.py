@@ -24,6 +24,7 @@ import checkpoints
 import exported_graph
 import exporting
 import files
+import graph_tokenizer
 import heads
 import inference
 import layouts
@@ -263,8 +264,25 @@ class Exporter(object):
         return known
 
     def _write_saved_model(self, path, name, _):
-        tensorflow_export.write_saved_model(self._graph(), path)
+        if exported_graph.takes_strings(self._model, self._head):
+            tensorflow_export.write_saved_model(self._graph(), path, self._tokenize)
+            self._require_equal_ids(path, name)
+        else:
+            tensorflow_export.write_saved_model(self._graph(), path)
         return self._verified(name, tensorflow_export.SavedModel(path), tensorflow_export.BOUND)
+
+    def _tokenize(self, text_a, text_b):
+        return graph_tokenizer.GraphTokenizer(
+            self._model.tokenizer, self._max_seq_length, self._model.truncate)(text_a, text_b)
+
+    def _require_equal_ids(self, path, name):
+        saved = tensorflow_export.SavedModel(path, "pairs", outputs=exported_graph.INPUTS)
+        try:
+            verification.require_equal_ids(
+                name, lambda text_a, text_b: saved({"text_a": text_a, "text_b": text_b}),
+                self._model, self._wish.texts + tokenizer_vectors.texts(), self._max_seq_length)
+        finally:
+            saved.close()
 
     def _write_frozen(self, path, name, _):
         graph = self._graph()

@@ -62,6 +62,15 @@ def choose_head(model, name=None, layer=-2, pooling="mean"):
     return Head(name, layer, pooling)
 
 
+def takes_strings(model, head):
+    """Whether strings can be made the graph's inputs by TensorFlow's core operations alone.
+
+    Those do not include SentencePiece; and where words are wanted, only ids can say at which
+    places.
+    """
+    return not model.tokenizer.is_sentencepiece and head.name != "masked_words"
+
+
 def freeze(model, head, length=None):
     """Builds a model with one head and makes constants of its weights.
 

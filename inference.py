@@ -20,7 +20,7 @@ import files
 import heads
 import layouts
 import numpy as np
-import runtime  # noqa: F401 - before TensorFlow
+import runtime
 import selection
 import tasks
 import tokenization
@@ -35,6 +35,7 @@ SHORTEST = 5  # tokens: [CLS] a [SEP] b [SEP]
 NARROW = 512
 # Tokens of one run on a CPU: larger ones fall out of its cache (the same with --most_tokens).
 MOST_TOKENS = 1024
+PRECISIONS = ("float32", "bfloat16")
 WINDOW = 1024  # texts that are turned into features, sorted by length and computed at a time
 
 ModelFolder = collections.namedtuple("ModelFolder", [
@@ -48,6 +49,11 @@ head: heads.ClassifierHead, or None for a model without a classifier.
 labels: list of strings in class index order; empty without a classifier.
 fills_masks: whether the checkpoint holds the masked words' head of pre-training.
 max_seq_length, truncate: as it was fine-tuned; None and "head" where that is unknown."""
+
+Tokens = collections.namedtuple("Tokens", ["input_ids", "segment_ids"])
+Tokens.__doc__ = """A text that is tokenised already: two lists of as many numbers.
+
+[CLS] and [SEP] are among them, padding is not."""
 
 # Of a folder that does not say how its classifier was made: as the scripts' defaults are.
 _DEFAULTS = {"labels": None, "max_seq_length": None, "do_lower_case": True,
@@ -150,6 +156,12 @@ def _classifier_settings(folder):
     for name, value in settings.items():
         if value is not None and type(value) is not _TYPES[name]:
             raise UserError("%s: %s must not be %r" % (path, name, value))
+    if settings["labels"] is not None and not are_labels(settings["labels"]):
+        raise UserError("%s is damaged: its labels must be different texts, none of them empty; "
+                        "put back the file that training wrote" % path)
+    if settings["max_seq_length"] is not None and settings["max_seq_length"] < SHORTEST:
+        raise UserError("%s: max_seq_length is %d; at least %d is needed"
+                        % (path, settings["max_seq_length"], SHORTEST))
     if settings["truncate"] not in features.TRUNCATIONS:
         raise UserError("%s: truncate is none of %s" % (path, ", ".join(features.TRUNCATIONS)))
     return settings
@@ -163,8 +175,17 @@ def _labels(folder, labels, classes, prefix):
         if not files.exists(source):
             return [str(number) for number in range(classes)]
         labels = [line for _, line in files.read_lines(source)]
+        if not are_labels(labels):
+            raise UserError("%s is damaged: a label a line is expected, each of them once; put "
+                            "back the file that training wrote" % source)
     require_all_named(labels, source, classes, prefix)
     return labels
+
+
+def are_labels(labels):
+    """Whether a list holds different texts, none of them empty."""
+    return (all(isinstance(label, str) and label.strip() for label in labels)
+            and len(set(labels)) == len(labels))
 
 
 def require_all_named(labels, source, classes, prefix):
@@ -183,7 +204,8 @@ Outputs = collections.namedtuple("Outputs", [
 Outputs.__doc__ = """The ends of a graph.
 
 inputs: int32 placeholders input_ids, input_mask, segment_ids, all [B, S].
-encoder: modeling.Encoder; get_all_encoder_layers() lists [B, S, H], the first layer first.
+encoder: modeling.Encoder; get_all_encoder_layers() lists [B, S, H], the first layer first. None
+where the weights are constants.
 probabilities: [B, C], None for a model without a classifier.
 positions, words: int32 placeholder [B, P], and the probabilities of all words there [B, P, V]; None
 for a model that does not fill masks."""
@@ -233,7 +255,7 @@ class Predictor(object):
     """
 
     def __init__(self, model, batch_size=128, max_seq_length=None, gpu_memory_fraction=None,
-                 num_threads=None, most_tokens=None):
+                 num_threads=None, most_tokens=None, precision="float32"):
         """Builds the graph and loads the weights.
 
         Args:
@@ -247,9 +269,11 @@ class Predictor(object):
                 process, made as its first session asks.
             most_tokens: tokens computed at once, padding included, at most (but at least one
                 text); None: MOST_TOKENS on a CPU, no limit on a GPU.
+            precision: one of PRECISIONS, of matrix products on a CPU.
 
         Raises:
-            UserError: a number is out of range, or checkpoint and configuration do not fit.
+            UserError: a number is out of range, checkpoint and configuration do not fit, or this
+                machine has no such precision.
         """
         positions = model.config.max_position_embeddings
         self._length = max_seq_length or model.max_seq_length or min(128, positions)
@@ -258,12 +282,13 @@ class Predictor(object):
                 self._length, model.folder, SHORTEST, positions))
         if batch_size < 1:
             raise UserError("a batch size of %d: at least 1 is needed" % batch_size)
+        require_precision(precision)
         self.model = model
         self._batch_size = batch_size
         if num_threads is None:
             num_threads = threads_for(model.config)
         self._session, self._outputs, self._poolings = _start(
-            model, num_threads, gpu_memory_fraction)
+            model, num_threads, gpu_memory_fraction, precision)
         on_gpu = any(device.device_type == "GPU" for device in self._session.list_devices())
         self._most_tokens = most_tokens or (None if on_gpu else MOST_TOKENS)
         self._side_by_side = (os.cpu_count() or 1) if num_threads == 1 and not on_gpu else 1
@@ -274,7 +299,7 @@ class Predictor(object):
         """Classifies texts.
 
         Args:
-            texts: list of strings, or of pairs of strings, in any number.
+            texts: list of strings, of pairs of strings, or of Tokens, in any number.
 
         Returns:
             float32 array [N, C], in the order of `texts`.
@@ -292,7 +317,7 @@ class Predictor(object):
         """Computes a vector for each text.
 
         Args:
-            texts: list of strings, or of pairs of strings, in any number.
+            texts: list of strings, of pairs of strings, or of Tokens, in any number.
             layers: layers to take it from, 0 the first, -1 the last; the vectors of several are
                 joined.
             pooling: one of heads.POOLINGS: the mean or maximum over all tokens, [CLS] and [SEP]
@@ -377,7 +402,7 @@ class Predictor(object):
 
     def _compute(self, outputs, texts):
         """Returns the values of outputs [B, width], joined, for all texts: [N, sum of widths]."""
-        examples = to_examples(texts)
+        examples = to_examples(texts, or_tokens=True)
         width = sum(output.shape.as_list()[-1] for output in outputs)
         values = np.zeros([len(examples), width], np.float32)
         with self._in_use():
@@ -424,8 +449,23 @@ class Predictor(object):
         return [(word, float(scores[index])) for word, index in zip(words, best)]
 
     def _features(self, example, tokenize=None):
+        if isinstance(example, Tokens):
+            self._require_readable(example)
+            return example._asdict()
         return features.featurise(example, None, self.model.tokenizer, self._length,
                                   self.model.truncate, tokenize)
+
+    def _require_readable(self, tokens):
+        """Raises UserError unless Tokens are what the model takes."""
+        config = self.model.config
+        count = len(tokens.input_ids)
+        if not (1 <= count <= self._length and len(tokens.segment_ids) == count):
+            raise UserError("%d input_ids and %d segment_ids: as many of both are expected, 1 to %d"
+                            % (count, len(tokens.segment_ids), self._length))
+        for name, numbers, most in (("input_ids", tokens.input_ids, config.vocab_size),
+                                    ("segment_ids", tokens.segment_ids, config.type_vocab_size)):
+            if not 0 <= min(numbers) <= max(numbers) < most:
+                raise UserError("%s: %d to %d are expected" % (name, 0, most - 1))
 
     def _tokenize_with_masks(self, text):
         """Returns a text's tokens; where it says [MASK], the token of that name."""
@@ -458,12 +498,24 @@ def threads_for(config):
     return 1 if config.hidden_size < NARROW else 0
 
 
-def _start(model, num_threads, gpu_memory_fraction):
+def require_precision(precision):
+    """Raises UserError for a precision that is unknown, or that this machine does not have."""
+    if precision not in PRECISIONS:
+        raise UserError("precision=%s is unknown: use one of %s"
+                        % (precision, ", ".join(PRECISIONS)))
+    lack = runtime.why_no_bfloat16() if precision == "bfloat16" else None
+    if lack:
+        raise UserError("--precision=bfloat16: " + lack)
+
+
+def _start(model, num_threads, gpu_memory_fraction, precision):
     """Returns (session with the weights loaded, Outputs, {pooling: list of [B, H], by layer})."""
     config = tf.ConfigProto(allow_soft_placement=True, intra_op_parallelism_threads=num_threads)
     config.gpu_options.allow_growth = True
     if gpu_memory_fraction:
         config.gpu_options.per_process_gpu_memory_fraction = gpu_memory_fraction
+    if precision == "bfloat16":
+        runtime.enable_bfloat16(config)
     with tf.Graph().as_default() as graph:
         outputs = build(model)
         layers = outputs.encoder.get_all_encoder_layers()
@@ -472,15 +524,44 @@ def _start(model, num_threads, gpu_memory_fraction):
         session = tf.Session(graph=graph, config=config)
         try:
             session.run(tf.global_variables_initializer())
+            if precision == "bfloat16":
+                session, outputs, poolings = _with_constants(session, config, outputs, poolings)
         except BaseException:
             session.close()
             raise
-        graph.finalize()  # threads share it from here on
+        session.graph.finalize()  # threads share it from here on
     return session, outputs, poolings
 
 
-def to_examples(texts):
+def _with_constants(session, config, outputs, poolings):
+    """Returns the same in a new session, the weights as constants; the old session is closed.
+
+    TensorFlow rounds constants once, but variables in each run, which takes longer than the rest of
+    a short text's (benchmarks/inference.py).
+    """
+    ends = [outputs.probabilities, outputs.words] + sum(poolings.values(), [])
+    kept = [end.op.name for end in ends + outputs.inputs + [outputs.positions] if end is not None]
+    constants = tf.graph_util.convert_variables_to_constants(
+        session, session.graph.as_graph_def(), kept)
+    session.close()
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(constants, name="")
+
+    def same(tensor):
+        return None if tensor is None else graph.get_tensor_by_name(tensor.name)
+
+    outputs = Outputs([same(tensor) for tensor in outputs.inputs], None,
+                      *map(same, outputs[2:]))
+    poolings = {pooling: [same(tensor) for tensor in tensors]
+                for pooling, tensors in poolings.items()}
+    return tf.Session(graph=graph, config=config), outputs, poolings
+
+
+def to_examples(texts, or_tokens=False):
     """Returns a list of tasks.Example for a list of strings or pairs of strings.
+
+    Args:
+        or_tokens: whether Tokens may be among them, which stay as they are.
 
     Raises:
         UserError: names the first item that is neither.
@@ -489,6 +570,9 @@ def to_examples(texts):
         raise UserError("a list of texts is expected, not a single text")
     examples = []
     for number, text in enumerate(texts):
+        if or_tokens and isinstance(text, Tokens):
+            examples.append(text)
+            continue
         parts = (text,) if isinstance(text, str) else text
         fits = isinstance(parts, (tuple, list)) and len(parts) in (1, 2) and all(
             isinstance(part, str) for part in parts)

@@ -137,9 +137,7 @@ def _chinese(record, known_files, model):
         "MOBILE.md；`vectors.json` 是测试向量。"]
     if "labels" in record:
         lines.append("- 标签：" + "、".join(map(_code, record["labels"])))
-    lines += [
-        "- 输入只有 id，没有原始字符串的签名：分词用到的 Unicode 规则（NFD 分解、字符类别、词尾 σ）"
-        "不在 TensorFlow 的核心算子之中，也还没有用它们拼出来；另一套分词规则会给出另一些 id。"]
+    lines += ["- " + line for line in _strings(record, known_files, model, 0)]
     return lines + [
         "", "如何验证：写出后由各格式自己的运行库重新加载，在真实句子上与检查点的计算图逐一比较，"
         "批大小与长度各不相同；超出上限的文件不会写出。"
@@ -169,15 +167,38 @@ def _english(record, known_files, model):
         "project's MOBILE.md; `vectors.json` holds test vectors."]
     if "labels" in record:
         lines.append("- Labels: " + ", ".join(map(_code, record["labels"])))
-    lines += [
-        "- Ids are the only inputs, there is no signature for raw strings: the tokenizer's Unicode "
-        "rules (NFD, categories, final sigma) are not among TensorFlow's core operations and have "
-        "not been built from them yet; other rules would give other ids."]
+    lines += ["- " + line for line in _strings(record, known_files, model, 1)]
     return lines + [
         "", "How it was verified: after writing, each file was loaded by its own runtime and "
         "compared with the checkpoint's graph on real sentences, in batches of several sizes and "
         "lengths; a file beyond its bound is not written. Vectors of 8-bit models: 1 - cosine; "
         "all else: the numbers (of vectors, relative to the largest)."]
+
+
+STRINGS = (
+    "SavedModel 另有两个直接接收原始字符串（UTF-8）的签名：`texts`（输入 `text`）与 `pairs`（输入 "
+    "`text_a`、`text_b`），分词就在图中，只用 TensorFlow 核心算子；写出时与项目的分词器逐个 id "
+    "比较，完全一致。",
+    "The SavedModel has two more signatures, which take raw strings (UTF-8): `texts` (input "
+    "`text`) and `pairs` (inputs `text_a`, `text_b`). They tokenize in the graph, by TensorFlow's "
+    "core operations alone, and were compared with the project's tokenizer, id by id.")
+NO_STRINGS_SPM = (
+    "输入只有 id，没有原始字符串的签名：TensorFlow 的核心算子中没有 SentencePiece。",
+    "Ids are the only inputs, there is no signature for raw strings: SentencePiece is not among "
+    "TensorFlow's core operations.")
+NO_STRINGS_WORDS = (
+    "输入只有 id，没有原始字符串的签名：`positions` 是 token 的位置，字符串说不出来。",
+    "Ids are the only inputs, there is no signature for raw strings: `positions` are those of "
+    "tokens, which strings cannot say.")
+
+
+def _strings(record, known_files, model, language):
+    """Returns what is to be said of signatures that take strings, as lines."""
+    if all(known["format"] != "savedmodel" for known in known_files.values()):
+        return []
+    if record["head"] == "masked_words":
+        return [NO_STRINGS_WORDS[language]]
+    return [(NO_STRINGS_SPM if model.tokenizer.is_sentencepiece else STRINGS)[language]]
 
 
 def _sizes(model):

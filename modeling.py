@@ -467,7 +467,8 @@ def self_attention(x, bias, batch, length, layer, queries=None, drop=dropout):
             key, value = project(x, length, ["key", "value"])
         query *= 1.0 / math.sqrt(size)  # and not the scores: it is the smaller of them
         rate = layer.attention_probs_dropout_prob
-        if layer.attention_parts > 1 and queries is None:
+        is_same_for_all = bias is None or bias.shape.as_list()[2] == 1  # of the positions
+        if layer.attention_parts > 1 and queries is None and is_same_for_all:
             seed = draw_seeds([2]) if drop is dropout else drop.next_seed()
             context = attend_in_parts(query, key, value, bias, layer.attention_parts, rate, seed)
         else:
@@ -492,25 +493,34 @@ def attend_in_parts(query, key, value, bias, parts, rate=0.0, seed=None):
     FlashAttention does (arXiv 2205.14135), whose formula of the gradient this is, with an example
     where it has a tile.
 
+    What would be added to the scores, or taken from their gradient, is added by the matrix product
+    itself, as the product of one more column: the wide tensors are gone through once less.
+
     Args:
         query (scaled): [B, N, F, D]; key, value: [B, N, T, D].
-        bias: from `attention_bias`, or None.
+        bias: [B, 1, 1, T] from `attention_bias`, or None.
         parts: how many parts the examples are divided into.
         rate: dropout of the weights; seed: int [2], of which it is drawn.
 
     Returns:
         [B, N, F, D].
     """
-    batch = tf.shape(query)[0]
-    bias = tf.zeros([batch, 1, 1, 1]) if bias is None else bias
+    batch, size = tf.shape(query)[0], query.shape.as_list()[-1]
+    bias = (tf.zeros_like(key[..., :1]) if bias is None else  # [B, N, T, 1]
+            tf.ones_like(key[..., :1]) * tf.transpose(bias, [0, 1, 3, 2]))
 
     def cut(number, *tensors):
         return [tensor[batch * number // parts:batch * (number + 1) // parts]
                 for tensor in tensors]
 
+    def with_column(rows, column):
+        filling = tf.zeros_like(rows[..., :-(size + 1) % 4])  # even widths are multiplied faster
+        return tf.concat([rows, column, filling], -1)
+
     def weights_of(query, key, bias, number, seed):
         """Returns the weights before dropout, and dropout's factors for them."""
-        weights = _attention_weights(query, key, bias)
+        weights = _attention_weights(
+            with_column(query, tf.ones_like(query[..., :1])), with_column(key, bias), None)
         return weights, dropout_factors(weights, rate, seed + [number, 0]) if rate else 1.0
 
     @tf.custom_gradient
@@ -536,10 +546,13 @@ def attend_in_parts(query, key, value, bias, parts, rate=0.0, seed=None):
                 weights, factors = weights_of(q, k, b, number, same_seed)
                 of_value.append(tf.matmul(weights * factors if rate else weights, up,
                                           transpose_a=True))
-                slope = tf.matmul(up, v, transpose_b=True)
+                mean = tf.reduce_sum(up * summed, -1, keepdims=True)
                 if rate:
-                    slope *= factors
-                slope = (slope - tf.reduce_sum(up * summed, -1, keepdims=True)) * weights
+                    slope = tf.matmul(up, v, transpose_b=True) * factors - mean
+                else:
+                    slope = tf.matmul(with_column(up, -mean),
+                                      with_column(v, tf.ones_like(v[..., :1])), transpose_b=True)
+                slope *= weights
                 of_query.append(tf.matmul(slope, k))
                 of_key.append(tf.matmul(slope, q, transpose_a=True))
             return [tf.concat(one, 0) for one in (of_query, of_key, of_value)]

@@ -12,6 +12,7 @@ import os
 import time
 
 import console
+import inference
 import numpy as np
 import prometheus_client
 import request_batching
@@ -74,6 +75,13 @@ class Engine(object):
     @property
     def layers(self):
         return self.model.config.num_hidden_layers
+
+    @property
+    def sizes(self):
+        """service_api.Sizes."""
+        config = self.model.config
+        return service_api.Sizes(self.layers, self._max_tokens, config.vocab_size,
+                                 config.type_vocab_size)
 
     def require(self, ability):
         """Raises RefusedError unless the model can do "classify", "compare" or "fill-mask"."""
@@ -156,6 +164,8 @@ class Engine(object):
 
 def _length(item):
     """Returns about as many tokens as a Chinese text, or a pair, has."""
+    if isinstance(item, inference.Tokens):
+        return len(item.input_ids)
     return 2 + len(item) if isinstance(item, str) else 3 + sum(map(len, item))
 
 
@@ -250,12 +260,20 @@ async def _fill_mask(engine, asked):
 
 
 async def _predict(engine, asked):
-    texts = [item if isinstance(item, (str, list)) else
-             item.text_a if item.text_b is None else [item.text_a, item.text_b]
-             for item in asked.instances]
     kind = ("probabilities",) if engine.can("classify") else _mean_vectors(engine)
-    answer = await engine.compute(kind, texts)
+    answer = await engine.compute(kind, [_instance(item) for item in asked.instances])
     return answer, {"predictions": _numbers(np.array(answer.values))}
+
+
+def _instance(item):
+    """Returns an instance of `:predict` as inference.Predictor takes it."""
+    if isinstance(item, (str, list)):
+        return item
+    if hasattr(item, "text_a"):
+        return item.text_a if item.text_b is None else [item.text_a, item.text_b]
+    count = sum(item.input_mask) if item.input_mask else len(item.input_ids)
+    segments = item.segment_ids or [0] * count
+    return inference.Tokens(item.input_ids[:count], segments[:count])
 
 
 def _mean_vectors(engine):
@@ -286,7 +304,7 @@ def make_app(engine, token=None):
         engine: Engine; the caller closes it once the application has ended.
         token: bytes that every request for an answer must bear; None: none is asked for.
     """
-    endpoints = service_api.endpoints(engine.limits, engine.layers)
+    endpoints = service_api.endpoints(engine.limits, engine.sizes)
     document = service_api.openapi(endpoints, engine.name, token is not None)
     routes = [Route(endpoint.path, _poster(engine, endpoint, ANSWERS[name]), methods=["POST"],
                     name=name) for name, endpoint in endpoints.items()]

@@ -9,7 +9,8 @@ from typing import Annotated, List, Literal, Optional, Union
 
 import heads
 from pydantic import (
-    AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema)
+    AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError,
+    WithJsonSchema, model_validator)
 from pydantic.json_schema import models_json_schema
 
 MOST_DIGITS = 30  # of a number: longer ones take long to read, and none of ours is that long
@@ -26,6 +27,12 @@ one text; words: that are told for a mask; requests: under way at the same time;
 answer."""
 DEFAULTS = Limits(body_bytes=1 << 20, items=256, text_chars=2000, masks=8, words=50, requests=256,
                   seconds=30.0)
+
+Sizes = collections.namedtuple("Sizes", ["layers", "tokens", "words", "segments"])
+Sizes.__doc__ = """What a model takes.
+
+layers: it has; tokens: of a text or pair, at most; words: of the vocabulary; segments: types of
+segments."""
 
 Endpoint = collections.namedtuple("Endpoint", ["path", "asks", "answers", "summary"])
 Endpoint.__doc__ = """A path that takes a JSON object by POST.
@@ -198,12 +205,13 @@ class PredictAnswer(BaseModel):
     predictions: List[List[float]]
 
 
-def endpoints(limits, layers):
+def endpoints(limits, sizes):
     """Returns {name: Endpoint}, their requests bounded.
 
     Args:
-        limits: Limits; layers: number of layers of the model.
+        limits: Limits; sizes: Sizes of the model.
     """
+    layers = sizes.layers
     text = Annotated[str, Field(max_length=limits.text_chars)]
     pair = Annotated[List[text], Field(min_length=2, max_length=2)]
     text_or_pair = Union[text, pair]
@@ -253,17 +261,6 @@ def endpoints(limits, layers):
         texts: listed(masked) = Field(examples=[["今天天[MASK]很好"]])
         top: int = Field(5, ge=1, le=limits.words, description="words for a mask")
 
-    class Instance(_Asked):
-        """A text or a pair of texts by name."""
-        text_a: text
-        text_b: Optional[text] = None
-
-    class PredictRequest(_Asked):
-        """As TensorFlow Serving asks, with texts in place of tensors."""
-        instances: listed(Union[text, pair, Instance]) = Field(
-            examples=[["股市大涨", {"text_a": "天气好", "text_b": "天气不错"}]])
-        signature_name: Optional[Literal["serving_default"]] = None
-
     return {
         "similarity": Endpoint("/v1/similarity", SimilarityRequest, SimilarityAnswer,
                                "How alike are two texts?"),
@@ -272,9 +269,63 @@ def endpoints(limits, layers):
         "embed": Endpoint("/v1/embed", EmbedRequest, EmbedAnswer, "Vectors of texts"),
         "fill-mask": Endpoint("/v1/fill-mask", FillMaskRequest, FillMaskAnswer,
                               "Which words may stand where a text says [MASK]?"),
-        "predict": Endpoint("/v1/models/{name}:predict", PredictRequest, PredictAnswer,
+        "predict": Endpoint("/v1/models/{name}:predict",
+                            _predict_request(text, pair, listed, sizes), PredictAnswer,
                             "The same as TensorFlow Serving: probabilities, or else vectors"),
     }
+
+
+def _instance_kind(value):
+    """Tells the objects apart that an instance of `:predict` may be."""
+    return "ids" if isinstance(value, dict) and "input_ids" in value else "text"
+
+
+def _predict_request(text, pair, listed, sizes):
+    """Returns the model of what TensorFlow Serving is asked.
+
+    Args:
+        text, pair: types; listed: function of a type to that of a list of it; sizes: Sizes.
+    """
+    def numbers(most):
+        return Annotated[List[Annotated[int, Field(ge=0, lt=most)]],
+                         Field(min_length=1, max_length=sizes.tokens)]
+
+    class TextInstance(_Asked):
+        """A text or a pair of texts by name."""
+        text_a: text
+        text_b: Optional[text] = None
+
+    class TokenInstance(_Asked):
+        """A text as ids, as an exported model takes it: [CLS] and [SEP] included.
+
+        What input_mask has 0 for, at the end, is padding. segment_ids are 0 if there are none.
+        """
+        input_ids: numbers(sizes.words)
+        input_mask: Optional[numbers(2)] = None
+        segment_ids: Optional[numbers(sizes.segments)] = None
+
+        @model_validator(mode="after")
+        def _fit(self):
+            for name in ("input_mask", "segment_ids"):
+                given = getattr(self, name)
+                if given is not None and len(given) != len(self.input_ids):
+                    raise ValueError("%s has %d numbers, input_ids %d"
+                                     % (name, len(given), len(self.input_ids)))
+            mask = self.input_mask or [1]
+            if mask != sorted(mask, reverse=True) or not mask[0]:
+                raise ValueError("input_mask: 1 for each token and then 0 for padding is expected")
+            return self
+
+    class PredictRequest(_Asked):
+        """As TensorFlow Serving asks; texts may stand in place of tensors."""
+        instances: listed(Union[text, pair, Annotated[Union[
+            Annotated[TextInstance, Tag("text")], Annotated[TokenInstance, Tag("ids")]],
+            Discriminator(_instance_kind)]]) = Field(
+                examples=[["股市大涨", {"text_a": "天气好", "text_b": "天气不错"},
+                           {"input_ids": [2, 5, 6, 3]}]])
+        signature_name: Optional[Literal["serving_default", "texts", "pairs"]] = None
+
+    return PredictRequest
 
 
 # ---------------------------------------------------------------------------------------------

@@ -29,41 +29,74 @@ def next_version(folder):
     return max(numbers or [0]) + 1
 
 
-def write_saved_model(frozen, folder, add_signatures=None):
-    """Writes a SavedModel with the signature serving_default.
+def write_saved_model(frozen, folder, tokenize=None):
+    """Writes a SavedModel with the signature serving_default, which takes ids.
 
     Args:
         frozen: exported_graph.Frozen; folder: must not exist.
-        add_signatures: function that adds to the current graph and returns {name: signature}.
+        tokenize: function of strings [B] and [B] or [0] to the model's inputs, called with the
+            graph as default; for the signatures texts and pairs, which take strings. None: there
+            are none.
     """
     with tf.Graph().as_default() as graph:
-        tf.import_graph_def(frozen.graph_def, name="")
-        tensors = {name: graph.get_tensor_by_name(name + ":0")
-                   for name in frozen.inputs + [frozen.output]}
-        signatures = {"serving_default": tf.saved_model.predict_signature_def(
-            {name: tensors[name] for name in frozen.inputs},
-            {frozen.output: tensors[frozen.output]})}
-        if add_signatures:
-            signatures.update(add_signatures(graph))
-        tables = tf.tables_initializer() if add_signatures else None
+        signatures = {}
+        if tokenize is None:
+            tf.import_graph_def(frozen.graph_def, name="")
+        else:
+            signatures = _import_behind(tokenize, frozen)
+        output = {frozen.output: graph.get_tensor_by_name(frozen.output + ":0")}
+        signatures["serving_default"] = {name: graph.get_tensor_by_name(name + ":0")
+                                         for name in frozen.inputs}
         builder = tf.saved_model.Builder(folder)
         with tf.Session(graph=graph) as session:
             builder.add_meta_graph_and_variables(
-                session, [tf.saved_model.tag_constants.SERVING], signatures, main_op=tables,
+                session, [tf.saved_model.tag_constants.SERVING],
+                {name: tf.saved_model.predict_signature_def(inputs, output)
+                 for name, inputs in signatures.items()},
+                main_op=tf.tables_initializer() if tokenize else None,
                 strip_default_attrs=True, clear_devices=True)
         builder.save()
+
+
+def _import_behind(tokenize, frozen):
+    """Imports a graph whose inputs are a tokenizer's, unless they are fed.
+
+    Returns:
+        {name of a signature that takes strings: its inputs}.
+    """
+    text_a = tf.placeholder(tf.string, [None], name="text_a")
+    text_b = tf.placeholder_with_default(tf.constant([], tf.string), [None], name="text_b")
+    with tf.name_scope("tokenizer"):
+        made = tokenize(text_a, text_b)
+    inputs = [tf.placeholder_with_default(value, [None, None], name=name)
+              for name, value in zip(frozen.inputs, made)]
+    graph_def = tf.GraphDef()
+    graph_def.CopyFrom(frozen.graph_def)
+    del graph_def.node[:]
+    graph_def.node.extend(node for node in frozen.graph_def.node
+                          if node.name not in frozen.inputs)
+    tf.import_graph_def(graph_def, dict(zip([name + ":0" for name in frozen.inputs], inputs)),
+                        name="")
+    return {"texts": {"text": text_a}, "pairs": {"text_a": text_a, "text_b": text_b}}
 
 
 class SavedModel(object):
     """A SavedModel, loaded as TensorFlow Serving loads one; call it with a signature's inputs."""
 
-    def __init__(self, folder, signature="serving_default"):
+    def __init__(self, folder, signature="serving_default", outputs=None):
+        """Loads it.
+
+        Args:
+            outputs: names of int32 tensors that are wanted instead of the signature's output.
+        """
         self._session = tf.Session(graph=tf.Graph())
         with self._session.graph.as_default():
             found = tf.saved_model.loader.load(
                 self._session, [tf.saved_model.tag_constants.SERVING], folder)
         self._signature = found.signature_def[signature]
         self._output, = (tensor.name for tensor in self._signature.outputs.values())
+        if outputs:
+            self._output = [name + ":0" for name in outputs]
 
     def __call__(self, inputs):
         """Returns the output for {input name: array}."""

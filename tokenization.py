@@ -182,12 +182,18 @@ class BasicTokenizer(object):
 
     def tokenize(self, text):
         """Returns the words of `text`: "Ça va,中国!" -> ["ca", "va", ",", "中", "国", "!"]."""
-        text = convert_to_unicode(text).translate(_CLEAN)
+        return self.set_apart(self.clean(text)).split()
+
+    @staticmethod
+    def clean(text):
+        """Returns `text` without control characters, Chinese characters between blanks."""
+        return convert_to_unicode(text).translate(_CLEAN)
+
+    def set_apart(self, text):
+        """Returns a clean text with punctuation between blanks; lower-cased, without accents."""
         if self.do_lower_case:
-            text = unicodedata.normalize("NFD", text.lower()).translate(_WITHOUT_ACCENTS)
-        else:
-            text = text.translate(_WITH_ACCENTS)
-        return text.split()
+            return unicodedata.normalize("NFD", text.lower()).translate(_WITHOUT_ACCENTS)
+        return text.translate(_WITH_ACCENTS)
 
 
 class WordpieceTokenizer(object):

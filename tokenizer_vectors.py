@@ -47,13 +47,18 @@ TEXTS = [
 ]
 
 
-def vectors(tokenizer, max_seq_length, texts=None, truncate="head"):
+def texts():
+    """Returns TEXTS as strings and pairs of strings."""
+    return [text_a if text_b is None else (text_a, text_b) for text_a, text_b in TEXTS]
+
+
+def vectors(tokenizer, max_seq_length, pairs=None, truncate="head"):
     """Yields an object for each text: text_a, text_b, tokens, input_ids, segment_ids.
 
     Args:
-        texts: list of (text, second text or None); None: TEXTS.
+        pairs: list of (text, second text or None); None: TEXTS.
     """
-    for text_a, text_b in texts or TEXTS:
+    for text_a, text_b in pairs or TEXTS:
         row = features.featurise(tasks.Example(None, text_a, text_b, None), None, tokenizer,
                                  max_seq_length, truncate)
         yield {"text_a": text_a, "text_b": text_b,
@@ -73,13 +78,13 @@ def main(_):
     files.require_file(FLAGS.vocab_file, "vocab_file")
     if FLAGS.max_seq_length < 5:
         raise UserError("--max_seq_length=%d: at least 5 is needed" % FLAGS.max_seq_length)
-    texts = None
+    pairs = None
     if FLAGS.file:
         files.require_file(FLAGS.file, "file")
-        texts = [tuple((line.split("\t") + [None])[:2])
+        pairs = [tuple((line.split("\t") + [None])[:2])
                  for _, line in files.read_lines(FLAGS.file)]
     tokenizer = tokenization.from_file(FLAGS.vocab_file, FLAGS.do_lower_case)
-    for vector in vectors(tokenizer, FLAGS.max_seq_length, texts):
+    for vector in vectors(tokenizer, FLAGS.max_seq_length, pairs):
         print(json.dumps(vector, ensure_ascii=True))
 
 

@@ -116,6 +116,31 @@ def _mask_words(inputs, mask_id, count):
     np.put_along_axis(inputs["input_ids"], inputs["positions"], mask_id, axis=1)
 
 
+def require_equal_ids(name, run, model, texts, max_seq_length):
+    """Raises UserError unless a graph that takes strings makes the tokenizer's ids of them.
+
+    Args:
+        name: of the exported file; texts: list of strings and pairs.
+        run: function of (list of texts, list of second texts or an empty one) to arrays of
+            input_ids, input_mask and segment_ids.
+    """
+    examples = inference.to_examples(texts)
+    for is_pair in (False, True):
+        chosen = [example for example in examples if (example.text_b is not None) == is_pair]
+        for start in range(0, len(chosen), BATCHES[-1]):
+            group = chosen[start:start + BATCHES[-1]]
+            rows = [features.featurise(example, None, model.tokenizer, max_seq_length,
+                                       model.truncate) for example in group]
+            expected = batching.padded([row["input_ids"] for row in rows],
+                                       [row["segment_ids"] for row in rows])
+            found = run([example.text_a for example in group],
+                        [example.text_b for example in group] if is_pair else [])
+            if not all(np.array_equal(*both) for both in zip(found, expected)):
+                raise UserError("%s does not make the tokenizer's ids of strings, so it was not "
+                                "written; this is a defect of graph_tokenizer.py" % name)
+    say("  %s: the same ids from %d strings and pairs" % (name, len(examples)))
+
+
 # ---------------------------------------------------------------------------------------------
 # What the model itself makes of them
 # ---------------------------------------------------------------------------------------------

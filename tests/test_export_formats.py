@@ -15,6 +15,7 @@ from helpers import TINY, TINY_GOOGLE, assert_user_error, read, run_here, run_sc
 import export_model
 import exported_graph
 import graph_rewriting
+import graph_tokenizer
 import heads
 import inference
 import onnx_export
@@ -186,6 +187,39 @@ def test_the_signature_is_what_tensorflow_serving_expects(folder, texts, tmp_pat
     assert [size.size for size in signature.outputs["probabilities"].tensor_shape.dim][1] == 3
 
 
+def strings_of(saved, signature, **texts):
+    """Runs a signature that takes strings; closes what it ran."""
+    run = tensorflow_export.SavedModel(str(saved), signature)
+    try:
+        return run({name: [text.encode("utf-8") for text in value]
+                    for name, value in texts.items()})
+    finally:
+        run.close()
+
+
+@pytest.mark.parametrize("more, wanted", [
+    ([], lambda predictor, texts: predictor.probabilities(texts)),
+    (["--head=embedding"], lambda predictor, texts: predictor.vectors(texts))])
+def test_signatures_that_take_strings(folder, texts, tmp_path, more, wanted):
+    status, _, err = export(folder, tmp_path / "x", texts, "--format=savedmodel", *more)
+    assert status == 0 and "the same ids from" in err, err
+    saved, singles = tmp_path / "x" / "savedmodel" / "1", ["天地人", "", "日月水火山石田土" * 9]
+    pairs = list(zip(singles, ["大小多少", "人\u2028Σ", ""]))
+    with inference.Predictor(inference.read_folder(folder)) as predictor:
+        expected = [wanted(predictor, singles), wanted(predictor, pairs)]
+    np.testing.assert_allclose(strings_of(saved, "texts", text=singles), expected[0], atol=2e-6)
+    np.testing.assert_allclose(strings_of(
+        saved, "pairs", text_a=singles, text_b=[pair[1] for pair in pairs]), expected[1], atol=2e-6)
+    assert "`text_b`" in read(tmp_path / "x" / "README.md").decode("utf-8")
+
+
+def test_a_tokenizer_that_gives_other_ids_is_not_exported(folder, texts, tmp_path, monkeypatch):
+    monkeypatch.setattr(graph_tokenizer, "BREAK", ord("天"))
+    result = export(folder, tmp_path / "x", texts, "--format=savedmodel")
+    assert_user_error(result, "does not make the tokenizer's ids")
+    assert not os.path.exists(str(tmp_path / "x" / "savedmodel" / "1"))
+
+
 @pytest.mark.parametrize("other", [".venv-tf1", ".venv-tf2"])
 def test_the_other_tensorflow_takes_it_too(folder, texts, tmp_path, other):
     python = os.path.join(ROOT, other, "bin", "python")
@@ -197,15 +231,23 @@ def test_the_other_tensorflow_takes_it_too(folder, texts, tmp_path, other):
     batch, = verification.to_batches(
         inference.read_folder(folder), exported_graph.Head("classifier", -2, "mean"), ["天地"], 24)
     np.savez(str(tmp_path / "batch.npz"), **batch)
+    strings = [text.encode("utf-8") for text in ("天地", "Ça ΑΣ.\u2028日月")]
+    np.save(str(tmp_path / "strings.npy"), strings)
     code = ("import sys, numpy as np, tensorflow_export\n"
             "batch = dict(np.load(sys.argv[1] + '/batch.npz'))\n"
             "runs = [tensorflow_export.SavedModel(sys.argv[1] + '/x/savedmodel/1'),\n"
             "        tensorflow_export.read_frozen(sys.argv[1] + '/x/model.pb', sorted(batch),\n"
             "                                      'probabilities')]\n"
-            "np.save(sys.argv[1] + '/found.npy', [run(batch) for run in runs])\n")
+            "np.save(sys.argv[1] + '/found.npy', [run(batch) for run in runs])\n"
+            "run = tensorflow_export.SavedModel(sys.argv[1] + '/x/savedmodel/1', 'texts')\n"
+            "texts = list(np.load(sys.argv[1] + '/strings.npy'))\n"
+            "np.save(sys.argv[1] + '/of_strings.npy', run({'text': texts}))\n")
     subprocess.run([python, "-c", code, str(tmp_path)], cwd=ROOT, check=True)
     for found in np.load(str(tmp_path / "found.npy")):
         np.testing.assert_allclose(found, own_probabilities(folder, ["天地"]), atol=2e-6)
+    np.testing.assert_allclose(
+        np.load(str(tmp_path / "of_strings.npy")),
+        own_probabilities(folder, [text.decode("utf-8") for text in strings]), atol=2e-6)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import heads
 import inference
 import layouts
 import modeling
+import runtime
 from errors import UserError
 
 TINY = dict(helpers.TINY, num_hidden_layers=3)
@@ -408,3 +409,37 @@ def test_weights_of_another_size_are_refused(tmp_path):
     write(folder, "albert_config.json", json.dumps(dict(TINY, intermediate_size=20)))
     with pytest.raises(UserError, match="does not fit the model"):
         inference.Predictor(inference.read_folder(folder))
+
+
+def test_ids_are_taken_in_place_of_texts(tmp_path):
+    folder = make_folder(tmp_path, classes=3)
+    with inference.Predictor(inference.read_folder(folder)) as predictor:
+        ids = inference.Tokens([2, 5, 6, 3, 7, 3], [0, 0, 0, 0, 1, 1])
+        for compute in (predictor.probabilities, predictor.vectors):
+            np.testing.assert_allclose(compute([ids, "人"]), compute([("天地", "人"), "人"]),
+                                       atol=2e-6)
+        for wrong in (inference.Tokens([2, 3], [0]), inference.Tokens([], []),
+                      inference.Tokens([2, 10 ** 6], [0, 0]), inference.Tokens([2, -1], [0, 0]),
+                      inference.Tokens([2, 3], [0, 2]), inference.Tokens([2] * 200, [0] * 200)):
+            with pytest.raises(UserError, match="expected"):
+                predictor.probabilities([wrong])
+
+
+def test_precision_is_checked_before_the_model_is_read(monkeypatch):
+    with pytest.raises(UserError, match="float16 is unknown"):
+        inference.require_precision("float16")
+    monkeypatch.setattr(runtime, "why_no_bfloat16", lambda: "there is none")
+    inference.require_precision("float32")
+    with pytest.raises(UserError, match="--precision=bfloat16: there is none"):
+        inference.require_precision("bfloat16")
+
+
+@pytest.mark.skipif(bool(runtime.why_no_bfloat16()), reason="no bfloat16 here")
+def test_bfloat16_is_near_float32(tmp_path):
+    folder, texts = make_folder(tmp_path, classes=3), ["天地人", ("日月", "水火山石")]
+    found = []
+    for precision in inference.PRECISIONS:
+        with inference.Predictor(inference.read_folder(folder), precision=precision) as predictor:
+            found.append(predictor.probabilities(texts))
+    difference = np.abs(found[0] - found[1]).max()
+    assert 0 < difference < 0.03

@@ -230,6 +230,19 @@ def test_predict_is_what_users_of_tensorflow_serving_know(apps, predictors):
 
 
 @needs_packages
+def test_predict_takes_ids_as_an_exported_model_does(apps, predictors):
+    text = {"input_ids": [2, 5, 6, 3]}
+    pair = {"input_ids": [2, 7, 3, 8, 9, 3], "segment_ids": [0, 0, 0, 1, 1, 1]}
+    padded = {"input_ids": [2, 5, 6, 3, 0, 0], "input_mask": [1, 1, 1, 1, 0, 0],
+              "segment_ids": [0] * 6}
+    status, answer = post(apps[3], "/v1/models/albert_zh:predict",
+                          {"instances": [text, pair, padded, "天地"]})
+    assert status == 200
+    expected = predictors[3].probabilities(["天地", ("人", "大小")])
+    np.testing.assert_allclose(answer["predictions"], expected[[0, 1, 0, 0]], atol=2e-6)
+
+
+@needs_packages
 def test_the_model_tells_what_it_can_do(apps):
     described = {classes: call(app, "GET", "/v1/model").json() for classes, app in apps.items()}
     assert {classes: about["abilities"] for classes, about in described.items()} == {
@@ -300,7 +313,13 @@ def test_answers_that_come_together_are_right_all_the_same(predictors):
     ("/v1/fill-mask", {"texts": ["[MASK]"], "top": 51}, "top: Input should be less than or equal"),
     ("/v1/fill-mask", {"texts": ["[MASK]"], "top": True}, "top: Input should be a valid integer"),
     ("/v1/models/albert_zh:predict", {"instances": [{"text_b": "天"}]}, "instances[0]"),
-    ("/v1/models/albert_zh:predict", {"instances": [{"input_ids": [1]}]}, "instances[0]"),
+    ("/v1/models/albert_zh:predict", {"instances": [{"input_ids": []}]}, "instances[0]"),
+    ("/v1/models/albert_zh:predict", {"instances": [{"input_ids": [10 ** 6]}]}, "instances[0]"),
+    ("/v1/models/albert_zh:predict", {"instances": [{"input_ids": [2] * 1000}]}, "instances[0]"),
+    ("/v1/models/albert_zh:predict", {"instances": [
+        {"input_ids": [2, 3], "input_mask": [0, 1]}]}, "input_mask"),
+    ("/v1/models/albert_zh:predict", {"instances": [
+        {"input_ids": [2, 3], "segment_ids": [0]}]}, "segment_ids has 1 numbers"),
     ("/v1/embed", [], "a JSON object is expected"),
 ])
 def test_wrong_fields_are_named(apps, path, data, reason):
