@@ -92,22 +92,6 @@ def group_by_length(lengths, batch_size, most_tokens=None):
     return groups
 
 
-def boundaries(lengths, most):
-    """Returns ascending lengths that part examples into groups of about the same size.
-
-    Args:
-        lengths: of some examples; most: number of groups, at most.
-
-    Returns:
-        list of ints; a group goes from one of them (or 0) to below the next.
-
-    boundaries([3, 9, 9, 9, 5, 9, 1, 9], 4) == [5, 9]
-    """
-    ordered = sorted(lengths)
-    found = {ordered[len(ordered) * number // most] for number in range(1, most)}
-    return sorted(int(length) for length in found if length > ordered[0])
-
-
 Inputs = collections.namedtuple("Inputs", ["input_ids", "input_mask", "segment_ids"])
 Inputs.__doc__ = "What an encoder takes: int32 arrays [B, S]; the mask is 0 for padding."
 
@@ -122,10 +106,17 @@ def padded(ids, segments, length=None):
     Returns:
         Inputs.
     """
-    lengths = [len(row) for row in ids]
-    inputs = Inputs(*np.zeros([3, len(ids), length or max(lengths)], np.int32))
-    for number, size in enumerate(lengths):
-        inputs.input_ids[number, :size] = ids[number]
-        inputs.input_mask[number, :size] = 1
-        inputs.segment_ids[number, :size] = segments[number]
-    return inputs
+    ones = [np.ones(len(row), np.int32) for row in ids]
+    return Inputs(*(padded_rows(rows, length) for rows in (ids, ones, segments)))
+
+
+def padded_rows(rows, length=None):
+    """Puts sequences of several lengths into one array [B, S], zeros behind them.
+
+    Args:
+        rows: list of sequences of integers; length: as for `padded`.
+    """
+    array = np.zeros([len(rows), length or max(map(len, rows))], np.int32)
+    for number, row in enumerate(rows):
+        array[number, :len(row)] = row
+    return array

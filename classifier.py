@@ -1,4 +1,4 @@
-"""Classification, for both layouts: model_fn, training, evaluation and prediction.
+"""Fine-tuning one model, and classification: model_fn, training, evaluation and prediction.
 
 Dimension letters: B batch, S sequence length, H hidden size, C classes.
 """
@@ -20,6 +20,7 @@ import records
 import runtime  # noqa: F401 - before TensorFlow
 import selection
 import tasks
+import training_checks
 from console import Progress, say, table
 
 import tensorflow.compat.v1 as tf
@@ -65,9 +66,57 @@ def metric_fn(label_ids, logits, weights):
             "confusion": (total.read_value(), total.assign_add(counts))}
 
 
+class ClassObjective(object):
+    """What a classifier learns and tells: the class of each text.
+
+    Objectives of other tasks have the same methods. An answer is what the loss counts: here a
+    text's class, so that answers are [B].
+    """
+
+    def __init__(self, config, model_class, head, class_weights=None, use_tpu=False,
+                 recompute=False):
+        """Binds the parts. head: heads.ClassifierHead; recompute: as for modeling.Encoder."""
+        self._config, self._model_class, self._head = config, model_class, head
+        self._class_weights, self._use_tpu, self._recompute = class_weights, use_tpu, recompute
+
+    def logits(self, features, is_training):
+        """Builds encoder and head; returns [B, C]."""
+        return heads.classifier_logits(
+            self._config, self._model_class, self._head, is_training, features["input_ids"],
+            features["input_mask"], features["segment_ids"], self._use_tpu, self._recompute)
+
+    def weights(self, features):
+        """What each answer counts in the loss."""
+        return example_weights(features["label_ids"], self._class_weights)
+
+    def counts(self, features):
+        """What each answer counts in the accuracy."""
+        return tf.ones_like(features["label_ids"], tf.float32)
+
+    def losses(self, features, logits):
+        """The negative log-likelihood of each answer."""
+        return negative_log_likelihood(logits, features["label_ids"])
+
+    def right(self, features, logits):
+        """Whether each answer is right."""
+        return tf.equal(features["label_ids"], tf.argmax(logits, -1, output_type=tf.int32))
+
+    def predictions(self, features, logits):
+        """What prediction gives for each row: {name: tensor [B, ...]}."""
+        del features
+        return {"probabilities": tf.nn.softmax(logits)}
+
+    def evaluation(self, features, logits):
+        """Returns (loss, what an estimator takes as eval_metrics)."""
+        label_ids = features["label_ids"]
+        weights = tf.cast(features["is_real_example"], tf.float32)
+        return (tf.reduce_mean(negative_log_likelihood(logits, label_ids)),
+                (metric_fn, [label_ids, logits, weights]))
+
+
 def model_fn_builder(config, model_class, head, recipe=None, model_fit=None, use_tpu=False,
                      recompute=False):
-    """Returns the model_fn of an estimator.
+    """Returns the model_fn of an estimator for a classifier.
 
     Args:
         head: Head.
@@ -75,43 +124,41 @@ def model_fn_builder(config, model_class, head, recipe=None, model_fit=None, use
         model_fit: checkpoints.Fit to start from, or None for random initialisation.
         recompute: as for modeling.Encoder.
     """
+    return model_fn_of(ClassObjective(config, model_class, head, recipe and recipe.class_weights,
+                                      use_tpu, recompute), recipe, model_fit, use_tpu)
+
+
+def model_fn_of(objective, recipe=None, model_fit=None, use_tpu=False):
+    """Returns the model_fn of an estimator for an objective, ClassObjective or another task's.
+
+    Args:
+        recipe, model_fit: as for `model_fn_builder`.
+    """
     def model_fn(features, labels, mode, params):
         del labels, params
         if mode == tf.estimator.ModeKeys.TRAIN:
             return train_spec(features)
-        logits = logits_for(features, False)
+        logits = objective.logits(features, False)
         scaffold = estimators.scaffold_fn(model_fit, use_tpu, with_global_step=True)
         if mode == tf.estimator.ModeKeys.PREDICT:
             return tf.estimator.tpu.TPUEstimatorSpec(
-                mode, scaffold_fn=scaffold, predictions={
-                    "probabilities": tf.nn.softmax(logits), "row": features["row"]})
-
-        label_ids = features["label_ids"]
-        weights = tf.cast(features["is_real_example"], tf.float32)
+                mode, scaffold_fn=scaffold, predictions=dict(
+                    objective.predictions(features, logits), row=features["row"]))
+        loss, eval_metrics = objective.evaluation(features, logits)
         return tf.estimator.tpu.TPUEstimatorSpec(
-            mode, loss=tf.reduce_mean(negative_log_likelihood(logits, label_ids)),
-            scaffold_fn=scaffold, eval_metrics=(metric_fn, [label_ids, logits, weights]))
-
-    def logits_for(features, is_training):
-        return heads.classifier_logits(
-            config, model_class, head, is_training, features["input_ids"], features["input_mask"],
-            features["segment_ids"], use_tpu, recompute)
+            mode, loss=loss, scaffold_fn=scaffold, eval_metrics=eval_metrics)
 
     def train_spec(features):
         # ---- gradients; shares are divided by what the whole batch holds, so that they add up
-        def weights_of(part):
-            return example_weights(part["label_ids"], recipe.class_weights)
-
-        weight, examples = optimization.sum_over_replicas([
-            tf.reduce_sum(weights_of(features)),
-            tf.cast(tf.size(features["label_ids"]), tf.float32)])
+        weight, answers = optimization.sum_over_replicas([
+            tf.reduce_sum(objective.weights(features)), tf.reduce_sum(objective.counts(features))])
 
         def share_of(part):
-            logits, label_ids = logits_for(part, True), part["label_ids"]
-            nll = negative_log_likelihood(logits, label_ids)
-            right = tf.equal(label_ids, tf.argmax(logits, -1, output_type=tf.int32))
-            return tf.reduce_sum(weights_of(part) * nll) / weight, {
-                "accuracy": tf.reduce_sum(tf.cast(right, tf.float32)) / examples}
+            logits = objective.logits(part, True)
+            nll = objective.losses(part, logits)
+            right = objective.counts(part) * tf.cast(objective.right(part, logits), tf.float32)
+            return tf.reduce_sum(objective.weights(part) * nll) / weight, {
+                "accuracy": tf.reduce_sum(right) / answers}
 
         loss_scale = optimization.LossScale() if recipe.loss_scaling else None
         gradients, scalars = optimization.differentiate(share_of, features, recipe.parts,
@@ -132,7 +179,7 @@ def model_fn_builder(config, model_class, head, recipe=None, model_fit=None, use
 
 
 # ---------------------------------------------------------------------------------------------
-# One classifier's life: train, evaluate each checkpoint, keep in mind the best, predict
+# One model's life: train, evaluate each checkpoint, keep in mind the best, predict
 # ---------------------------------------------------------------------------------------------
 
 CURVES = (estimators.Scalar("loss", "total_loss:0", "loss"),
@@ -141,24 +188,29 @@ CURVES = (estimators.Scalar("loss", "total_loss:0", "loss"),
           estimators.Scalar("gradient_norm", "gradient_norm:0", None))
 
 
-class Classifier(object):
-    """A task, a model and a folder; the methods are the steps of a run."""
+class Tuner(object):
+    """A task, a model and a folder; the methods are the steps of a run.
 
-    def __init__(self, task, config, model_class, run, max_seq_length, use_pooled_output=True,
-                 model_fit=None):
+    What the tasks differ in, a subclass brings: `_model_fn`, `_evaluate_one`, `_data_key`,
+    `_results` and `_report`, and a `predict` of its own.
+    """
+
+    SCHEMA = records.CLASSIFICATION  # of the feature caches
+    COLUMNS = ()                     # of the table of checkpoints: pairs of heading and key
+
+    def __init__(self, task, config, model_class, run, max_seq_length, shapes, model_fit=None):
         """Binds the parts.
 
         Args:
-            task: tasks.Task.
+            task: tasks.Task, or what has its name.
             config, model_class: the encoder's configuration and class.
             run: estimators.RunSettings.
-            use_pooled_output: as in Head.
+            shapes: {name: shape} of the model's variables.
             model_fit: checkpoints.Fit to start training from, or None.
         """
         self._task, self._config, self._model_class = task, config, model_class
         self._run, self._length, self._start = run, max_seq_length, model_fit
-        self._head = heads.ClassifierHead(len(task.labels), use_pooled_output)
-        self._shapes = heads.classifier_variable_shapes(config, model_class, len(task.labels))
+        self._shapes = shapes
 
     def _path(self, name):
         return os.path.join(self._run.output_dir, name)
@@ -167,20 +219,17 @@ class Classifier(object):
         return features.input_fn_builder(
             split, self._length, is_training, self._run.random_seed,
             fixed_shapes=self._run.use_tpu or self._run.xla, whole_batch=batch_size,
-            first_step=first_step)
+            first_step=first_step, schema=self.SCHEMA)
 
     def _naming_a_damaged_cache(self, split):
-        return records.naming_the_damaged([split.path], records.CLASSIFICATION,
-                                          {"sequence": None})
+        return records.naming_the_damaged([split.path], self.SCHEMA, {"sequence": None})
 
     def _model_fn(self, model_fit, recipe=None):
-        return model_fn_builder(self._config, self._model_class, self._head, recipe, model_fit,
-                                self._run.use_tpu, self._run.recompute)
+        raise NotImplementedError
 
     def train(self, split, batch_size, recipe):
         """Trains up to `recipe.num_train_steps` in all; goes on from the folder's last step."""
-        latest = checkpoints.latest_in(self._run.output_dir)
-        done = max(checkpoints.step_in_name(latest), 0) if latest else 0
+        done = checkpoints.step_reached(self._run.output_dir)
         if done >= recipe.num_train_steps:
             say("Already trained to step %d of %d: nothing to train"
                 % (done, recipe.num_train_steps))
@@ -195,48 +244,147 @@ class Classifier(object):
         estimator = estimators.make_estimator(
             self._model_fn(self._start, recipe), self._run, self._run.output_dir,
             train_batch_size=batch_size)
-        hook = estimators.ProgressHook(
+        training_checks.warn_of_rate("adamw", recipe.learning_rate, in_a_step)
+        hooks = [estimators.ProgressHook(
             "train", recipe.num_train_steps, () if self._run.use_tpu else CURVES,
-            self._run.output_dir, in_a_step)
+            self._run.output_dir, in_a_step)]
+        if not self._run.use_tpu:
+            hooks.append(training_checks.NumbersHook(
+                self._run.output_dir, self._loss_of_chance(split), recipe.loss_scaling))
         with self._naming_a_damaged_cache(split):
             estimators.train(estimator, self._run,
                              self._input_fn(split, True, batch_size, first_step=done),
-                             recipe.num_train_steps, [hook])
+                             recipe.num_train_steps, hooks)
+
+    def _loss_of_chance(self, split):
+        """Returns the loss of a model that knows nothing; here None, as it is not known."""
+        del split
 
     def evaluate(self, split, batch_size, prefixes):
         """Evaluates checkpoints, writes all results, prints and returns those of the best.
 
         What was evaluated before, on the same data, is not evaluated again, but for the best where
-        eval_report.txt is of another one. The best has the highest accuracy, among equals the
-        lowest loss.
+        eval_report.txt is of another one. The best is selection.best_of's.
 
         Args:
             prefixes: checkpoints, in the order of their steps.
 
         Returns:
-            dict with checkpoint, step, eval_accuracy, eval_loss, macro_f1.
+            dict with checkpoint, step, eval_loss and the task's scores.
         """
         folder = self._run.output_dir
-        matrices = {}
+        details = {}
 
         def evaluate_one(prefix):
-            row, matrix = self._evaluate_one(split, batch_size, prefix)
-            matrices[os.path.basename(prefix)] = matrix
+            row, detail = self._evaluate_one(split, batch_size, prefix)
+            details[os.path.basename(prefix)] = detail
             return row
 
-        data_key = split.key if self._head.use_pooled_output else split.key + " mean"
-        rows = selection.evaluate_each(folder, self._task.name, prefixes, data_key, evaluate_one)
+        rows = selection.evaluate_each(folder, self._task.name, prefixes, self._data_key(split),
+                                       evaluate_one)
         best = selection.best_of(rows)
         self._write_results_text(best, rows)
-        print(table(["step", "dev accuracy", "macro-F1", "loss", ""], [
-            [row["step"], "%.4f" % row["eval_accuracy"], "%.4f" % row["macro_f1"],
-             "%.4f" % row["eval_loss"], "best" if row is best else ""] for row in rows]))
+        print(table(["step"] + [heading for heading, _ in self.COLUMNS] + [""], [
+            [row["step"]] + ["%.4f" % row[key] for _, key in self.COLUMNS]
+            + ["best" if row is best else ""] for row in rows]))
         name = best["checkpoint"]
-        if name not in matrices and not self._is_reported(best):
+        if name not in details and not self._is_reported(best):
             evaluate_one(prefixes[rows.index(best)])
-        if name in matrices:
-            self._report(best, matrices[name])
+        if name in details:
+            self._report(best, details[name])
         return best
+
+    def _data_key(self, split):
+        """Returns what identifies the evaluation: its data, and the settings that decide on it."""
+        return split.key
+
+    def _evaluate_one(self, split, batch_size, prefix):
+        """Returns (row of results, what `_report` needs beside it)."""
+        raise NotImplementedError
+
+    def _results(self, best):
+        """Returns {name: value} of a row's scores for eval_results.txt."""
+        raise NotImplementedError
+
+    def _report(self, best, detail):
+        """Writes eval_report.txt, first line `report_heading(best)`."""
+        raise NotImplementedError
+
+    def _write_results_text(self, best, rows):
+        results = dict(self._results(best), loss=best["eval_loss"], global_step=best["step"],
+                       checkpoint=best["checkpoint"])
+        main = self.COLUMNS[0][1]
+        text = "".join("# step %d: %s = %s, eval_loss = %s\n" % (
+            row["step"], main, row[main], row["eval_loss"]) for row in rows)
+        files.write_text(self._path("eval_results.txt"),
+                         estimators.format_results(results) + text)
+
+    def _is_reported(self, best):
+        """Tells whether eval_report.txt is of the best checkpoint, on these data."""
+        path = self._path(REPORT)
+        return files.exists(path) and next(
+            files.read_lines(path), (1, ""))[1] == report_heading(best)
+
+    def _predicted(self, split, batch_size, prefix, label):
+        """Yields what the model_fn predicts for each example of a split, in no certain order.
+
+        Args:
+            prefix: the checkpoint; label: what the progress display calls it.
+
+        Yields:
+            (example's place in the split, {name: array}).
+        """
+        model_fit = checkpoints.fit_with_heads(prefix, self._shapes)
+        estimator = estimators.make_estimator(
+            self._model_fn(model_fit), self._run, self._path("eval"), train_batch_size=batch_size,
+            predict_batch_size=batch_size)
+        progress = Progress(label, len(split.examples), "example")
+        done = 0
+        with self._naming_a_damaged_cache(split):
+            for prediction in estimator.predict(self._input_fn(split, False, batch_size)):
+                row = prediction["row"]
+                if row < len(split.examples):  # beyond them: what fills a TPU's batch
+                    yield row, prediction
+                    done += 1
+                    progress.update(done)
+
+    def _step_of(self, prefix):
+        """Returns the global step that a checkpoint was saved at, 0 where it does not say."""
+        reader = tf.train.NewCheckpointReader(prefix)
+        return int(reader.get_tensor("global_step")) if reader.has_tensor("global_step") else 0
+
+    def _write_scores(self, row):
+        """Adds the scores of a row of results to the curves, as an Estimator's evaluation does."""
+        writer = tf.summary.FileWriterCache.get(self._path("eval"))
+        writer.add_summary(tf.Summary(value=[
+            tf.Summary.Value(tag=key, simple_value=float(row[key])) for _, key in self.COLUMNS]),
+            row["step"])
+        writer.flush()
+
+
+class Classifier(Tuner):
+    """A classification task, a model and a folder."""
+
+    COLUMNS = (("dev accuracy", "eval_accuracy"), ("macro-F1", "macro_f1"), ("loss", "eval_loss"))
+
+    def __init__(self, task, config, model_class, run, max_seq_length, use_pooled_output=True,
+                 model_fit=None):
+        """Binds the parts: as Tuner does. use_pooled_output: as in Head."""
+        super(Classifier, self).__init__(
+            task, config, model_class, run, max_seq_length,
+            heads.classifier_variable_shapes(config, model_class, len(task.labels)), model_fit)
+        self._head = heads.ClassifierHead(len(task.labels), use_pooled_output)
+
+    def _model_fn(self, model_fit, recipe=None):
+        return model_fn_builder(self._config, self._model_class, self._head, recipe, model_fit,
+                                self._run.use_tpu, self._run.recompute)
+
+    def _loss_of_chance(self, split):
+        counts = collections.Counter(example.label for example in split.examples)
+        return training_checks.chance_loss(counts.values())
+
+    def _data_key(self, split):
+        return split.key if self._head.use_pooled_output else split.key + " mean"
 
     def _evaluate_one(self, split, batch_size, prefix):
         """Returns (row of results, confusion matrix [C, C])."""
@@ -255,25 +403,14 @@ class Classifier(object):
                 "eval_accuracy": float(results["eval_accuracy"]),
                 "eval_loss": float(results["eval_loss"]), "macro_f1": scores.macro_f1}, matrix
 
-    def _write_results_text(self, best, rows):
-        results = {"eval_accuracy": best["eval_accuracy"], "eval_loss": best["eval_loss"],
-                   "macro_f1": best["macro_f1"], "loss": best["eval_loss"],
-                   "global_step": best["step"], "checkpoint": best["checkpoint"]}
-        text = "".join("# step %d: eval_accuracy = %s, eval_loss = %s\n" % (
-            row["step"], row["eval_accuracy"], row["eval_loss"]) for row in rows)
-        files.write_text(self._path("eval_results.txt"),
-                         estimators.format_results(results) + text)
-
-    def _is_reported(self, best):
-        """Tells whether eval_report.txt is of the best checkpoint, on these data."""
-        path = self._path(REPORT)
-        return files.exists(path) and next(
-            files.read_lines(path), (1, ""))[1] == _report_heading(best)
+    def _results(self, best):
+        return {name: best[name] for name in ("eval_accuracy", "eval_loss", "macro_f1")}
 
     def _report(self, best, matrix):
         """Writes the best checkpoint's scores of every class as text and picture."""
+        training_checks.warn_of_one_class(matrix, self._task.labels, best["checkpoint"])
         text = metrics.format_report(metrics.report(matrix, self._task.labels))
-        files.write_text(self._path(REPORT), "%s\n\n%s\n" % (_report_heading(best), text))
+        files.write_text(self._path(REPORT), "%s\n\n%s\n" % (report_heading(best), text))
         if len(self._task.labels) <= metrics.MOST_COLUMNS:
             print(text)
         else:
@@ -285,20 +422,10 @@ class Classifier(object):
 
         The labels of other tasks go to predictions.tsv: id, label, probability.
         """
-        model_fit = checkpoints.fit_with_heads(prefix, self._shapes)
         say("Predicting %d examples with %s" % (len(split.examples), prefix))
-        estimator = estimators.make_estimator(
-            self._model_fn(model_fit), self._run, self._path("eval"), train_batch_size=batch_size,
-            predict_batch_size=batch_size)
-        progress = Progress("predict", len(split.examples), "example")
         probabilities = np.zeros([len(split.examples), self._head.classes], np.float32)
-        done = 0
-        with self._naming_a_damaged_cache(split):
-            for prediction in estimator.predict(self._input_fn(split, False, batch_size)):
-                if prediction["row"] < len(probabilities):  # beyond them: what fills a TPU's batch
-                    probabilities[prediction["row"]] = prediction["probabilities"]
-                    done += 1
-                    progress.update(done)
+        for row, prediction in self._predicted(split, batch_size, prefix, "predict"):
+            probabilities[row] = prediction["probabilities"]
         lines = ["\t".join("%.9g" % value for value in row) + "\n" for row in probabilities]
         files.write_text(self._path("test_results.tsv"), "".join(lines))
         predicted = [self._task.labels[int(row.argmax())] for row in probabilities]
@@ -315,7 +442,7 @@ class Classifier(object):
         return predicted
 
 
-def _report_heading(row):
+def report_heading(row):
     """Returns the first line of eval_report.txt: what was evaluated, on what."""
     return "# %s (%s), data %s" % (row["checkpoint"], row["fingerprint"][:16], row["data"])
 

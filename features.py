@@ -11,6 +11,7 @@ import numpy as np
 import records
 import runtime
 from console import Progress
+from errors import UserError
 
 import tensorflow.compat.v1 as tf
 
@@ -108,7 +109,22 @@ def split_features(task, split, examples, output_dir, settings):
     Returns:
         Split.
     """
-    key = _content_key(task, examples, settings)
+    return make_split(
+        split, _content_key(task, examples, settings), examples, output_dir,
+        records.CLASSIFICATION, lambda example: featurise(
+            example, task.labels, settings.tokenizer, settings.max_seq_length, settings.truncate))
+
+
+def make_split(split, key, examples, output_dir, schema, features_of):
+    """Writes the features of examples of any kind, or finds them written under the same key.
+
+    Args:
+        key: hash of all that the features depend on.
+        schema: of the records; features_of: function of an example to {field name: numbers}.
+
+    Returns:
+        Split.
+    """
     path = os.path.join(output_dir, "%s-%s.tf_record" % (split, key))
     if files.exists(path):
         return Split(path, key, examples)
@@ -116,9 +132,7 @@ def split_features(task, split, examples, output_dir, settings):
 
     def serialized():
         for done, example in enumerate(examples, start=1):
-            yield records.encode(records.CLASSIFICATION, featurise(
-                example, task.labels, settings.tokenizer, settings.max_seq_length,
-                settings.truncate))
+            yield records.encode(schema, features_of(example))
             progress.update(done)
 
     records.write(path, serialized())
@@ -136,12 +150,12 @@ def _content_key(task, examples, settings):
 
 
 def input_fn_builder(split, max_seq_length, is_training, random_seed=0, fixed_shapes=False,
-                     whole_batch=None, first_step=0):
+                     whole_batch=None, first_step=0, schema=records.CLASSIFICATION):
     """Returns the input_fn over a split.
 
     A batch holds examples of like length and is padded to its longest, which changes no result.
-    Its fields are records.CLASSIFICATION's, and `row`: the examples' places in the split, since
-    they do not come in its order.
+    Its fields are the schema's, and `row`: the examples' places in the split, since they do not
+    come in its order.
 
     Args:
         fixed_shapes: pad to `max_seq_length` (TPU); a last incomplete batch is filled with rows
@@ -149,27 +163,31 @@ def input_fn_builder(split, max_seq_length, is_training, random_seed=0, fixed_sh
         whole_batch: with fixed_shapes, the batch size over all cores; params["batch_size"] is
             that of one core.
         first_step: step at which training goes on.
+        schema: of the split's records: integers, as many as there are tokens or one.
     """
     def input_fn(params, input_context=None):
         batch_size = params["batch_size"]
         if fixed_shapes:
             dataset = _batches_of_one_shape(
                 split, max_seq_length, batch_size, random_seed if is_training else None,
-                whole_batch or batch_size)
+                whole_batch or batch_size, schema)
         else:
-            examples = records.load(split.path, records.CLASSIFICATION)
+            examples = records.load(split.path, schema)
+            if len(examples["input_ids"]) != len(split.examples):
+                raise UserError(
+                    "%s holds %d records where the data have %d examples: it was cut short; "
+                    "remove it, and it is made again" % (
+                        split.path, len(examples["input_ids"]), len(split.examples)))
             dataset = (
-                _training_batches(examples, batch_size, random_seed, first_step, input_context)
-                if is_training else _all_batches(examples, batch_size))
+                _training_batches(examples, batch_size, random_seed, first_step, input_context,
+                                  schema)
+                if is_training else _all_batches(examples, batch_size, schema))
         return runtime.without_auto_shard(dataset.prefetch(2))
 
     return input_fn
 
 
-FIELDS = ("input_ids", "input_mask", "segment_ids", "label_ids", "is_real_example", "row")
-
-
-def _training_batches(examples, batch_size, seed, first_step, context):
+def _training_batches(examples, batch_size, seed, first_step, context, schema):
     """Batches for ever; the workers of a distributed training take turns in one order of them."""
     workers = context.num_input_pipelines if context else 1
     worker = context.input_pipeline_id if context else 0
@@ -177,63 +195,66 @@ def _training_batches(examples, batch_size, seed, first_step, context):
     order = batching.TrainingOrder(_lengths(examples), batch_size, seed)
     numbers = tf.data.Dataset.range(first_step * a_step + worker, np.iinfo(np.int64).max, workers)
     return numbers.map(lambda number: _as_tensors(
-        lambda place: _batch(examples, order.batch(int(place))), number, batch_size))
+        lambda place: _batch(examples, order.batch(int(place)), schema), number, batch_size,
+        schema))
 
 
-def _all_batches(examples, batch_size):
+def _all_batches(examples, batch_size, schema):
     """Each example once; the longest first, so that memory that does not suffice is seen soon."""
     groups = batching.group_by_length(_lengths(examples), batch_size)[::-1]
     numbers = tf.data.Dataset.range(len(groups))
     return numbers.map(lambda number: _as_tensors(
-        lambda number: _batch(examples, groups[number]), number, None))
+        lambda number: _batch(examples, groups[number], schema), number, None, schema))
 
 
 def _lengths(examples):
     return [len(ids) for ids in examples["input_ids"]]
 
 
-def _batch(examples, rows):
-    """Returns the arrays of FIELDS for some rows of what records.load gives."""
-    inputs = batching.padded([examples["input_ids"][row] for row in rows],
-                             [examples["segment_ids"][row] for row in rows])
-    single = [np.concatenate([examples[name][row] for row in rows]).astype(np.int32)
-              for name in ("label_ids", "is_real_example")]
-    return list(inputs) + single + [np.array(rows, np.int32)]
+def _batch(examples, rows, schema):
+    """Returns the arrays of a schema's fields, and `row`, for some rows of records.load's."""
+    arrays = []
+    for field in schema:
+        columns = [examples[field.name][row] for row in rows]
+        arrays.append(batching.padded_rows(columns) if field.length == "sequence"
+                      else np.concatenate(columns).astype(np.int32))
+    return arrays + [np.array(rows, np.int32)]
 
 
-def _as_tensors(function, number, batch_size):
-    """Calls `function` with a number while the graph runs; returns its arrays by FIELDS."""
-    tensors = tf.numpy_function(function, [number], [tf.int32] * len(FIELDS))
-    for name, tensor in zip(FIELDS, tensors):
-        of_tokens = name in batching.Inputs._fields
-        tensor.set_shape([batch_size, None] if of_tokens else [batch_size])
-    return dict(zip(FIELDS, tensors))
+def _as_tensors(function, number, batch_size, schema):
+    """Calls `function` with a number while the graph runs; returns its arrays by field."""
+    shapes = [[batch_size, None] if field.length == "sequence" else [batch_size]
+              for field in schema] + [[batch_size]]
+    tensors = tf.numpy_function(function, [number], [tf.int32] * len(shapes))
+    for shape, tensor in zip(shapes, tensors):
+        tensor.set_shape(shape)
+    return dict(zip([field.name for field in schema] + ["row"], tensors))
 
 
-def _batches_of_one_shape(split, length, batch_size, seed, whole_batch):
+def _batches_of_one_shape(split, length, batch_size, seed, whole_batch, schema):
     """Batches padded to `length`; shuffled for ever where a seed is given."""
     count = len(split.examples)
     dataset = tf.data.TFRecordDataset(split.path)
     if seed is None:
-        dataset = dataset.concatenate(_filling(-count % whole_batch))
+        dataset = dataset.concatenate(_filling(-count % whole_batch, schema))
     dataset = dataset.apply(tf.data.experimental.enumerate_dataset())
     if seed is not None:
         dataset = dataset.shuffle(min(count, SHUFFLE_BUFFER), seed=seed).repeat()
-    dataset = dataset.map(_decode, num_parallel_calls=tf.data.experimental.AUTOTUNE)
-    shapes = {name: [length] if name in batching.Inputs._fields else [] for name in FIELDS}
-    return dataset.padded_batch(batch_size, shapes, drop_remainder=True)
+    dataset = dataset.map(lambda row, record: _decode(row, record, schema),
+                          num_parallel_calls=tf.data.experimental.AUTOTUNE)
+    shapes = {field.name: [length] if field.length == "sequence" else [] for field in schema}
+    return dataset.padded_batch(batch_size, dict(shapes, row=[]), drop_remainder=True)
 
 
-def _decode(row, record):
-    features = records.decode(records.CLASSIFICATION, record, {"sequence": None})
+def _decode(row, record, schema):
+    features = records.decode(schema, record, {"sequence": None})
     features = {name: value if value.shape.as_list() == [None] else tf.reshape(value, [])
                 for name, value in features.items()}
     return dict(features, row=tf.cast(row, tf.int32))
 
 
-def _filling(count):
+def _filling(count, schema):
     """A dataset of `count` records that do not count, to fill up a last batch."""
-    empty = records.encode(records.CLASSIFICATION, {
-        "input_ids": [0], "input_mask": [1], "segment_ids": [0], "label_ids": [0],
-        "is_real_example": [0]})
+    empty = records.encode(schema, {field.name: [int(field.name == "input_mask")]
+                                    for field in schema})
     return tf.data.Dataset.from_tensors(tf.constant(empty)).repeat(count)

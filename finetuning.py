@@ -15,10 +15,13 @@ import estimators
 import features
 import files
 import heads
+import interruption
 import own_data
+import run_lock
 import run_record
 import selection
 import tokenization
+import training_checks
 from absl import flags
 from console import say
 from errors import UserError
@@ -41,12 +44,23 @@ Data.__doc__ = "A task, its folder, and {split: list of tasks.Example} of the sp
 
 
 def define_flags(max_seq_length=128):
-    """Defines the flags that all fine-tuning scripts share."""
-    flags.DEFINE_string("data_dir", None, "Folder with the task's data files.")
-    flags.DEFINE_string("task_name", None, "One of: %s." % ", ".join(own_data.names()))
+    """Defines the flags that the scripts for classifiers share."""
     flags.DEFINE_string("text_columns", None, "Your own data: the text's columns, by name or by "
                         "position from 1, comma-separated; found when not given.")
     flags.DEFINE_string("label_column", None, "Your own data: the label's column.")
+    flags.DEFINE_enum("truncate", "head", features.TRUNCATIONS, "Which part of a longer text is "
+                      "kept; head_tail: a quarter from its start, the rest from its end.")
+    flags.DEFINE_bool("use_pooled_output", True, "Classify the pooled first token; False: the "
+                      "mean over all tokens, padding left out.")
+    flags.DEFINE_enum("class_weights", "none", CLASS_WEIGHTS, "balanced: a class counts the more "
+                      "in the loss the rarer it is.")
+    define_common_flags(own_data.names(), max_seq_length)
+
+
+def define_common_flags(task_names, max_seq_length):
+    """Defines the flags that the fine-tuning scripts of all tasks share."""
+    flags.DEFINE_string("data_dir", None, "Folder with the task's data files.")
+    flags.DEFINE_string("task_name", None, "One of: %s." % ", ".join(task_names))
     flags.DEFINE_string("vocab_file", None, "Vocabulary, one entry a line.")
     flags.DEFINE_string("init_checkpoint", None, "Checkpoint or folder to start from.")
     flags.DEFINE_bool("allow_partial_init", False, "Load what fits of --init_checkpoint, "
@@ -54,12 +68,6 @@ def define_flags(max_seq_length=128):
     flags.DEFINE_bool("do_lower_case", True, "Lower-case the text, as for uncased vocabularies.")
     flags.DEFINE_integer("max_seq_length", max_seq_length,
                          "Longest input in tokens; longer ones are cut.")
-    flags.DEFINE_enum("truncate", "head", features.TRUNCATIONS, "Which part of a longer text is "
-                      "kept; head_tail: a quarter from its start, the rest from its end.")
-    flags.DEFINE_bool("use_pooled_output", True, "Classify the pooled first token; False: the "
-                      "mean over all tokens, padding left out.")
-    flags.DEFINE_enum("class_weights", "none", CLASS_WEIGHTS, "balanced: a class counts the more "
-                      "in the loss the rarer it is.")
     flags.DEFINE_bool("do_train", False, "Train on the train split.")
     flags.DEFINE_bool("do_eval", False, "Evaluate the run's checkpoints on the dev split.")
     flags.DEFINE_bool("do_predict", False, "Predict the test split with the best checkpoint.")
@@ -98,110 +106,176 @@ def check_values(values):
 # The course of a run
 # ---------------------------------------------------------------------------------------------
 
-def run(values, settings, model):
+def run(values, settings, model, kind=None):
     """Trains, evaluates and predicts as the flags say.
 
     Args:
         values: {flag: value}, checked by `check_values`.
         settings: estimators.RunSettings.
         model: Model.
+        kind: Classification, or what another kind of task brings in its place.
 
     Raises:
         UserError: something does not fit; nothing has then been written.
     """
+    with interruption.terminable(), run_lock.RunLock(settings.output_dir) as lock:
+        _run_alone(values, settings, model, kind or Classification(), lock)
+
+
+def _run_alone(values, settings, model, kind, lock):
+    """As `run`, for the only run in the folder; lock: run_lock.RunLock."""
     # ---- everything that can be refused
     model.config.require_positions(values["max_seq_length"])
     estimators.require_full_cores(settings, values)
     tokenization.require_fits(model.tokenizer, model.config.vocab_size)
-    data = read_data(values)
+    data = kind.read_data(values, model)
     record = run_record.RunRecord(settings.output_dir)
-    trained_with = require_same_training(record, values, data, model)
-    start, chosen = starting_points(record, values, settings, data, model)
+    trained_with = require_same_training(record, values, data, model, kind)
+    start, chosen = starting_points(record, values, settings, data, model, kind)
     record.require_own_vocabulary(model.tokenizer.file, tokenization.KEPT_AS)
 
     # ---- features
     files.make_dir(settings.output_dir, "output_dir")
     if distribution.is_chief(settings):
+        lock.take()
+        checkpoints.remove_unfinished(settings.output_dir)
         record.begin(
             values, start and start.prefix, trained_with=trained_with,
             keep_start=bool(checkpoints.latest_in(settings.output_dir)), config=model.config,
             data=[data.task.path(data.folder, split) for split in data.examples])
     key = "%s %s" % (files.fingerprint(model.tokenizer.file), values["do_lower_case"])
-    making = features.Settings(model.tokenizer, key, values["max_seq_length"], values["truncate"])
-    splits = {split: features.split_features(data.task, split, examples, settings.output_dir,
-                                             making)
-              for split, examples in data.examples.items()}
+    splits = {split: kind.features(data, split, settings.output_dir, model, key, values)
+              for split in data.examples}
     if distribution.is_chief(settings) and (
             values["do_train"] or not checkpoints.latest_in(settings.output_dir)):
-        keep_model_files(settings.output_dir, model, data.task, values)
+        keep_model_files(settings.output_dir, model, data, values, kind)
 
     # ---- training, evaluation, prediction
-    work = classifier.Classifier(data.task, model.config, model.model_class, settings,
-                                 values["max_seq_length"], values["use_pooled_output"], start)
+    work = kind.work(data, model, settings, values, start)
     results = {}
     if values["do_train"]:
+        training_checks.warn_of_no_dropout(model.config)
         work.train(splits["train"], values["train_batch_size"],
-                   recipe_for(data.examples["train"], data.task.labels, values, settings))
+                   recipe_for(splits["train"].examples, data.task.labels, values, settings))
     if not distribution.is_chief(settings):
         return  # the rest is one machine's work
     if values["do_eval"]:
         best = work.evaluate(splits["dev"], values["eval_batch_size"],
                              candidates(settings.output_dir, values["init_checkpoint"]))
-        say("Best: %s, dev accuracy %.4f" % (best["checkpoint"], best["eval_accuracy"]))
-        results.update(dev_accuracy=best["eval_accuracy"], dev_macro_f1=best["macro_f1"])
+        say("Best: %s, %s %.4f" % ((best["checkpoint"],) + kind.score_of(best)))
+        results.update({name: best[key] for name, key in kind.dev_results})
     if values["do_predict"]:
         if chosen is None:
             there = candidates(settings.output_dir, values["init_checkpoint"])
             chosen = selection.recorded_best(settings.output_dir, there) or there[-1]
-        predicted = work.predict(splits["test"], values["predict_batch_size"], chosen)
-        scores = classifier.score(splits["test"].examples, predicted, data.task.labels)
-        if scores is not None:
-            print("test accuracy %.4f, macro-F1 %.4f on %d examples" % (
-                scores.accuracy, scores.macro_f1, scores.matrix.sum()))
-            results.update(test_accuracy=scores.accuracy, test_macro_f1=scores.macro_f1)
+        results.update(kind.predict(work, splits["test"], values, chosen, data))
     record.finish(results)
     if values["do_train"] or values["do_eval"]:
         curves.draw(settings.output_dir)
 
 
-def read_data(values):
-    """Reads the splits that the flags ask for; returns Data."""
-    task = own_data.resolve(values, trained_labels(values))
-    if not values["data_dir"]:
-        raise UserError("--data_dir is missing: name the folder with the data of task %s; %s"
-                        % (task.name, task.remedy()))
-    folder = task.folder(values["data_dir"])
-    needed = (("train", "do_train"), ("dev", "do_eval"), ("test", "do_predict"))
-    return Data(task, folder, {split: task.read(folder, split)
-                               for split, flag in needed if values[flag]})
+class Classification(object):
+    """What a run needs to know of the kind of its task: here, that texts have classes.
+
+    Other kinds bring the same attributes and methods; `values` are the flags', {flag: value}.
+    """
+
+    trained_with = TRAINED_WITH
+    head_file = heads.CLASSIFIER_FILE  # beside the checkpoints: what the head was trained with
+    head_flags = ("max_seq_length", "do_lower_case", "use_pooled_output", "truncate")
+    # Results in run.json: pairs of name and key of the row of the best checkpoint.
+    dev_results = (("dev_accuracy", "eval_accuracy"), ("dev_macro_f1", "macro_f1"))
+
+    def read_data(self, values, model):
+        """Reads the splits that the flags ask for; returns Data."""
+        del model
+        task = own_data.resolve(values, trained_labels(values))
+        if not values["data_dir"]:
+            raise UserError("--data_dir is missing: name the folder with the data of task %s; %s"
+                            % (task.name, task.remedy()))
+        folder = task.folder(values["data_dir"])
+        return Data(task, folder, {split: task.read(folder, split)
+                                   for split in splits_needed(values)})
+
+    def settings_of_the_model(self, values, task):
+        """Returns {name: value} of what evaluation and prediction must share with training."""
+        return {"task": task.name, "use_pooled_output": values["use_pooled_output"]}
+
+    def settings_of_training(self, task):
+        """Returns {name: value} of what else shaped the weights, beside the flags."""
+        return {"text_columns": task.text_columns, "label_column": task.label_column}
+
+    def variable_shapes(self, model, task):
+        """Returns {name: shape} of the encoder with its head."""
+        return heads.classifier_variable_shapes(model.config, model.model_class, len(task.labels))
+
+    def settings_of_the_head(self, values, task):
+        """Returns {name: value} of what makes the head's answers wrong if it were another."""
+        return {"labels": list(task.labels), "do_lower_case": values["do_lower_case"],
+                "use_pooled_output": values["use_pooled_output"]}
+
+    def features(self, data, split, output_dir, model, tokenizer_key, values):
+        """Returns the features.Split of a split."""
+        making = features.Settings(model.tokenizer, tokenizer_key, values["max_seq_length"],
+                                   values["truncate"])
+        return features.split_features(data.task, split, data.examples[split], output_dir, making)
+
+    def work(self, data, model, settings, values, start):
+        """Returns the classifier.Tuner. start: checkpoints.Fit or None."""
+        return classifier.Classifier(data.task, model.config, model.model_class, settings,
+                                     values["max_seq_length"], values["use_pooled_output"], start)
+
+    def score_of(self, best):
+        """Returns (name, value) of the score that the best checkpoint was chosen by."""
+        return "dev accuracy", best["eval_accuracy"]
+
+    def predict(self, work, split, values, prefix, data):
+        """Predicts a split; returns {name: value} of results for run.json."""
+        predicted = work.predict(split, values["predict_batch_size"], prefix)
+        scores = classifier.score(split.examples, predicted, data.task.labels)
+        if scores is None:
+            return {}
+        print("test accuracy %.4f, macro-F1 %.4f on %d examples" % (
+            scores.accuracy, scores.macro_f1, scores.matrix.sum()))
+        return {"test_accuracy": scores.accuracy, "test_macro_f1": scores.macro_f1}
+
+
+def splits_needed(values):
+    """Returns the names of the splits that the flags ask for."""
+    return [split for split, flag in (("train", "do_train"), ("dev", "do_eval"),
+                                      ("test", "do_predict")) if values[flag]]
 
 
 def trained_labels(values):
     """Returns the labels.txt of the checkpoint that the run goes on from or uses, or None."""
+    return trained_file(values, "labels.txt")
+
+
+def trained_file(values, name):
+    """Returns a file beside the checkpoint that the run goes on from or uses, None without one."""
     folders = [values["output_dir"]] if checkpoints.latest_in(values["output_dir"]) else []
     if not values["do_train"]:
         folders = [os.path.dirname(checkpoints.resolve(values[flag], flag))
                    for flag in ("predict_checkpoint",) if values[flag]] + folders + [
             os.path.dirname(checkpoints.resolve(values[flag], flag))
             for flag in ("init_checkpoint",) if values[flag]]
-    paths = [os.path.join(folder, "labels.txt") for folder in folders]
+    paths = [os.path.join(folder, name) for folder in folders]
     return next((path for path in paths if files.exists(path)), None)
 
 
-def require_same_training(record, values, data, model):
+def require_same_training(record, values, data, model, kind):
     """Refuses a folder whose run was trained on another task, other data or other settings.
 
     Returns:
         {name: value} to record when this run trains, else None.
     """
-    of_the_model = {"task": data.task.name, "use_pooled_output": values["use_pooled_output"]}
+    of_the_model = kind.settings_of_the_model(values, data.task)
     if not values["do_train"]:
         record.require_same_settings(of_the_model, refuse=True)
         return None
-    trained_with = {name: values[name] for name in TRAINED_WITH}
+    trained_with = {name: values[name] for name in kind.trained_with}
+    trained_with.update(of_the_model, **kind.settings_of_training(data.task))
     trained_with.update(
-        of_the_model, text_columns=data.task.text_columns,
-        label_column=data.task.label_column,
         vocabulary=files.fingerprint(model.tokenizer.file)[:16],
         train_data=files.fingerprint(data.task.path(data.folder, "train"))[:16])
     if checkpoints.trained_in(values["output_dir"]):
@@ -209,19 +283,19 @@ def require_same_training(record, values, data, model):
     return trained_with
 
 
-def require_same_classifier(folder, values, task, tokenizer):
-    """Refuses to use the classifier in a folder in a way that makes its answers wrong.
+def require_same_classifier(folder, values, task, tokenizer, kind=None):
+    """Refuses to use the classifier (or other head) in a folder so that its answers are wrong.
 
     Its length and truncation may be others than in training: what it answers is then its answer.
     """
-    path = os.path.join(folder, heads.CLASSIFIER_FILE)
+    kind = kind or Classification()
+    path = os.path.join(folder, kind.head_file)
     if not files.exists(path):
         return
     written = files.read_json(path)
     if not isinstance(written, dict):
         raise UserError("%s is damaged: put back the file that training wrote" % path)
-    now = {"labels": list(task.labels), "do_lower_case": values["do_lower_case"],
-           "use_pooled_output": values["use_pooled_output"]}
+    now = kind.settings_of_the_head(values, task)
     rows = [(name, _shown(written[name]), _shown(value)) for name, value in now.items()
             if name in written and written[name] != value]
     vocabularies = [os.path.join(folder, name) for name in tokenization.KEPT_AS
@@ -243,29 +317,28 @@ def _shown(value):
     return "%d (%s)" % (len(value), ", ".join(map(str, value[:MOST_LABELS_SHOWN] + more)))
 
 
-def keep_model_files(output_dir, model, task, values):
+def keep_model_files(output_dir, model, data, values, kind):
     """Puts beside the checkpoints what those who use them need."""
     files.write_text(os.path.join(output_dir, "albert_config.json"), model.config.to_json_string())
-    files.write_text(os.path.join(output_dir, "labels.txt"),
-                     "".join(label + "\n" for label in task.labels))
-    files.write_json(os.path.join(output_dir, heads.CLASSIFIER_FILE), dict(
-        {name: values[name] for name in ("max_seq_length", "do_lower_case", "use_pooled_output",
-                                         "truncate")},
-        task=task.name, labels=list(task.labels)))
+    if data.task.labels:
+        files.write_text(os.path.join(output_dir, "labels.txt"),
+                         "".join(label + "\n" for label in data.task.labels))
+    settings = {name: values[name] for name in kind.head_flags}
+    settings.update(kind.settings_of_the_head(values, data.task), task=data.task.name)
+    files.write_json(os.path.join(output_dir, kind.head_file), settings)
     name = tokenization.KEPT_AS[model.tokenizer.is_sentencepiece]
     target, source = os.path.join(output_dir, name), model.tokenizer.file
     if not files.exists(target) or files.fingerprint(target) != files.fingerprint(source):
         files.copy(source, target)
 
 
-def starting_points(record, values, settings, data, model):
+def starting_points(record, values, settings, data, model, kind):
     """Decides where the weights come from.
 
     Returns:
         (checkpoints.Fit to start training from or None, prefix named to predict with or None).
     """
-    shapes = heads.classifier_variable_shapes(model.config, model.model_class,
-                                              len(data.task.labels))
+    shapes = kind.variable_shapes(model, data.task)
     start, chosen = None, None
     if values["do_train"] or values["do_eval"] or not values["predict_checkpoint"]:
         start = checkpoints.starting_point(
@@ -281,7 +354,7 @@ def starting_points(record, values, settings, data, model):
     if not values["do_train"]:
         used += [start and start.prefix, checkpoints.latest_in(settings.output_dir)]
     for prefix in filter(None, used):
-        require_same_classifier(os.path.dirname(prefix), values, data.task, model.tokenizer)
+        require_same_classifier(os.path.dirname(prefix), values, data.task, model.tokenizer, kind)
     return start, chosen
 
 
@@ -305,7 +378,7 @@ def recipe_for(examples, labels, values, settings):
     if values["max_train_steps"]:
         steps = min(steps, values["max_train_steps"])
     weights = None
-    if values["class_weights"] == "balanced":
+    if values.get("class_weights") == "balanced":
         weights = balanced_weights(examples, labels)
         say("Class weights: %s" % ", ".join(
             "%s %.3g" % pair for pair in zip(labels, weights)))

@@ -1,4 +1,4 @@
-"""What stands on the encoder: a classifier, one vector for a text, scores of words for masks.
+"""What stands on the encoder: classifiers of texts or tokens, one vector, words for masks.
 
 The pre-training objectives are pretraining.py's; the layers are modeling.py's.
 
@@ -62,6 +62,42 @@ def classifier_variable_shapes(config, model_class, classes):
     def build():
         model = model_class(config, False, tf.zeros([1, 1], tf.int32))
         class_logits(config, model.get_pooled_output(), classes, False)
+
+    return modeling.variable_shapes(build)
+
+
+def token_logits(config, model_class, classes, scope, is_training, input_ids, input_mask,
+                 segment_ids, use_one_hot_embeddings=False, recompute=False):
+    """Builds encoder and a head on every token: its classes, or where an answer starts and ends.
+
+    The head's variables are `<scope>/output_weights` [C, H] and `<scope>/output_bias` [C], so that
+    nobody takes them for a classifier of whole texts.
+
+    Args:
+        classes: C; scope: the head's variable scope.
+        The others are as for `classifier_logits`.
+
+    Returns:
+        [B, S, C].
+    """
+    model = model_class(config, is_training, input_ids, input_mask, segment_ids,
+                        use_one_hot_embeddings, "bert", recompute=recompute)
+    vectors = model.get_sequence_output()
+    batch, length, width = modeling.get_shape_list(vectors, expected_rank=3)
+    with tf.variable_scope(scope):
+        if getattr(config, "ln_type", "postln") == "preln":
+            vectors = modeling.layer_norm(vectors)
+        vectors = modeling.dropout(vectors, POOLED_DROPOUT if is_training else 0.0)
+        logits = modeling.output_logits(tf.reshape(vectors, [-1, width]), classes,
+                                        config.initializer_range)
+    return tf.reshape(logits, [batch, length, classes])
+
+
+def token_variable_shapes(config, model_class, classes, scope):
+    """Returns {name: shape} of an encoder with a head on every token."""
+    def build():
+        ids = tf.zeros([1, 1], tf.int32)
+        token_logits(config, model_class, classes, scope, False, ids, tf.ones_like(ids), ids)
 
     return modeling.variable_shapes(build)
 

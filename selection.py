@@ -18,14 +18,13 @@ NAME = "eval_results.json"
 def rank(row):
     """Returns what orders rows, the best first; equals go by the earlier step.
 
-    Classifiers: the highest accuracy, then the lowest loss. Pre-training: the lowest masked LM
-    loss. What has no finite loss comes last.
+    Spans in texts: the highest F1, then the lowest loss; classifiers: the highest accuracy, then
+    the lowest loss. Pre-training: the lowest masked LM loss. What has no finite loss comes last.
     """
-    is_classifier = "eval_accuracy" in row
-    loss = row["eval_loss" if is_classifier else "masked_lm_loss"]
+    score = next((row[name] for name in ("eval_f1", "eval_accuracy") if name in row), 0.0)
+    loss = row["eval_loss"] if "eval_loss" in row else row["masked_lm_loss"]
     # Weights that are no numbers make every logit NaN, which counts as a guess of class 0.
-    return (not math.isfinite(loss), -row["eval_accuracy"] if is_classifier else 0.0, loss,
-            row["step"])
+    return not math.isfinite(loss), -score, loss, row["step"]
 
 
 def best_of(rows):
@@ -87,7 +86,7 @@ def _read(folder):
     return results
 
 
-_SCORES = ({"eval_accuracy", "eval_loss"}, {"masked_lm_loss"})
+_SCORES = ({"eval_accuracy", "eval_loss"}, {"eval_f1", "eval_loss"}, {"masked_lm_loss"})
 
 
 def recorded(folder):

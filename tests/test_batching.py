@@ -101,17 +101,6 @@ def test_groups_without_a_limit_of_tokens_are_full():
     assert [len(group) for group in groups] == [64] * 15 + [40]
 
 
-def test_boundaries_part_lengths_into_groups_of_like_size():
-    limits = batching.boundaries(LENGTHS, 8)
-    assert limits == sorted(set(limits)) and len(limits) == 7
-    groups = np.bincount(np.searchsorted(limits, LENGTHS, side="right"))
-    assert len(groups) == 8 and groups.min() > 60 and groups.max() < 190
-    assert batching.boundaries([3, 9, 9, 9, 5, 9, 1, 9], 4) == [5, 9]
-    assert batching.boundaries([128] * 100, 8) == []
-    assert batching.boundaries([128] * 95 + [7] * 5, 8) == [128]
-    assert batching.boundaries([], 1) == []
-
-
 def test_padding_is_masked():
     batch = batching.padded([[2, 7, 3], [2]], [[0, 0, 1], [0]])
     assert batch.input_ids.tolist() == [[2, 7, 3], [2, 0, 0]]
