@@ -44,6 +44,9 @@ _BLOCK = 1 << 16  # bytes
 _WORTHWHILE = 1 << 20  # a broken connection that brought this many bytes is no failed try
 _MAX_MEMBERS = 1000
 _MARGIN = 16 << 20  # bytes of disk space left free
+_LONGEST_TIMEOUT = 24 * 3600  # seconds
+_SLOW = 1000  # bytes a second; less, for so many times --timeout, counts as a dead connection
+_SLOW_AFTER = 5
 
 Archive = collections.namedtuple("Archive", [
     "name", "about", "archive", "mirrors", "page", "folder", "required", "substitutes",
@@ -114,8 +117,9 @@ def _check_arguments(output_dir, timeout):
     if files.is_remote(output_dir):
         raise UserError("--output_dir=%s is not a local folder: download to one, then copy the "
                         "files" % output_dir)
-    if not timeout > 0:
-        raise UserError("--timeout=%s is not a positive number of seconds" % timeout)
+    if not 0 < timeout <= _LONGEST_TIMEOUT:
+        raise UserError("--timeout=%s: a number of seconds above 0 is needed, at most %d"
+                        % (timeout, _LONGEST_TIMEOUT))
 
 
 def _obtain(archive, urls, output_dir, target, patience):
@@ -351,10 +355,10 @@ def _receive(archive, url, part, timeout):
             _settle_refused_range(part, response)
         elif code == 206:
             total = _continue(archive, url, part, response)
-            _copy_body(archive, response, part, total)
+            _copy_body(archive, response, part, total, timeout)
         elif code == 200:
             total = _begin(archive, url, part, response)
-            _copy_body(archive, response, part, total)
+            _copy_body(archive, response, part, total, timeout)
         else:
             raise _MirrorError("the server answered HTTP %d" % code, again=False)
 
@@ -458,12 +462,30 @@ def _check_space(folder, needed):
                         "another --output_dir" % (folder, free / 1e6, (needed + _MARGIN) / 1e6))
 
 
-def _copy_body(archive, response, part, total):
+class _Pace(object):
+    """Gives up a server that sends a byte now and then, which no timeout of a read notices."""
+
+    def __init__(self, timeout, size):
+        self._seconds, self._began, self._size = _SLOW_AFTER * timeout, time.time(), size
+
+    def require(self, size):
+        """Raises _MirrorError when too few bytes have come of late; size: of all so far."""
+        seconds = time.time() - self._began
+        if seconds < self._seconds:
+            return
+        if size - self._size < _SLOW * seconds:
+            raise _MirrorError("it is too slow: %s bytes in %.0f seconds"
+                               % (format(size - self._size, ","), seconds), again=True)
+        self._began, self._size = time.time(), size
+
+
+def _copy_body(archive, response, part, total, timeout):
     """Appends the answer to `part`; raises _MirrorError when it ends too early or not at all."""
     limit = total if total is not None else archive.max_bytes + 1
     with io.open(part.path, "ab") as stream:
         size = stream.tell()
         show = _progress(archive.name, total, size)
+        pace = _Pace(timeout, size)
         while size < limit:
             block = _read(response, min(_BLOCK, limit - size))
             if not block:
@@ -471,6 +493,7 @@ def _copy_body(archive, response, part, total):
             stream.write(block)
             size += len(block)
             show(size)
+            pace.require(size)
     if total is not None and size < total:
         raise _MirrorError("the connection was cut off after %s of %s bytes"
                            % (format(size, ","), format(total, ",")), again=True)

@@ -11,9 +11,13 @@
 #                               Estimator: for what only runs a model, not for training
 #   ALBERT_PYTHON=/path         the Python to make the environment with (default: searched for)
 #   ALBERT_DEVICE=cpu|gpu       the build of TensorFlow (default: gpu where nvidia-smi lists one)
+#   ALBERT_HASHES=no            do not check the SHA-256 of what is installed (see below)
 #   ALBERT_EXTRAS="test lint"   also install requirements/test.txt and requirements/lint.txt;
 #                               and, for TensorFlow 2.15 only: hf (PyTorch, to compare with Hugging
 #                               Face), export (ONNX), serve (the service), browser (its tests)
+#
+# What requirements/hashes/ lists (the builds for CPUs, all extras but hf) is installed only where
+# its SHA-256 is the one listed. A mirror that builds its own wheels needs ALBERT_HASHES=no.
 #
 # Sourced, it only compares the environment with the requirements: no Python is started, nothing is
 # printed, no option of the shell matters. For the set-up it runs itself as a program of its own.
@@ -35,6 +39,7 @@ _albert_use() {
     if ! _albert_is_ready; then
         BASH_ENV='' ALBERT_TF=$tf ALBERT_PYTHON=${ALBERT_PYTHON:-} \
             ALBERT_DEVICE=${ALBERT_DEVICE:-} ALBERT_EXTRAS=${ALBERT_EXTRAS:-} \
+            ALBERT_HASHES=${ALBERT_HASHES:-} \
             command bash "$root/env.sh" || return
     fi
     export PYTHON=$venv/bin/python
@@ -57,11 +62,15 @@ _albert_locate() {
         '' | cpu | gpu) ;;
         *) _albert_error "ALBERT_DEVICE=$ALBERT_DEVICE: it is cpu or gpu, or unset" || return ;;
     esac
+    case ${ALBERT_HASHES:-} in
+        '' | no) ;;
+        *) _albert_error "ALBERT_HASHES=$ALBERT_HASHES: it is no, or unset" || return ;;
+    esac
     for extra in ${ALBERT_EXTRAS:-}; do
         case $extra in
-            test | lint | hf | export | serve | browser) ;;
+            test | lint | hf | export | serve | browser | fuzz) ;;
             *) _albert_error "ALBERT_EXTRAS=\"$ALBERT_EXTRAS\": it may list test, lint, hf," \
-                "export, serve and browser" || return ;;
+                "export, serve, browser and fuzz" || return ;;
         esac
     done
 }
@@ -417,7 +426,8 @@ _albert_install_uv() {
         rm -rf "$maker" "$made"
         if "$python" -m pip --version || { "$python" -m venv "$maker" &&
             python=$maker/bin/python && "$python" -m pip --version; }; then
-            if "$python" -m pip install --quiet --target "$made" "uv==0.13.8"; then
+            if "$python" -m pip install --quiet --target "$made" --require-hashes \
+                -r "$root/requirements/hashes/uv.txt"; then
                 rm -rf "$maker" "$root/.tools/uv"
                 mv "$made" "$root/.tools/uv"
                 return
@@ -491,7 +501,7 @@ _albert_install() {
         _albert_install_core "$(_albert_device)"
     else
         _albert_say "Installing the requirements for $part into $name ..."
-        _albert_pip_install -r "$root/requirements/$part.txt"
+        _albert_pip_install "$part" "$part"
     fi
     { printf '%s\n' "$recipe" >"$stamp.new" && mv "$stamp.new" "$stamp" &&
         rm "$venv/unfinished"; } || _albert_die "cannot write in $venv (is the disk full?)"
@@ -507,8 +517,12 @@ _albert_install_core() {
         "$python" -m pip uninstall -y tensorflow tensorflow-cpu tensorflow-gpu >>"$log" 2>&1
     fi
     _albert_say "Installing TensorFlow ($device build, $size) and what goes with it into $name ..."
-    _albert_pip_install -r "$root/requirements/installers.txt"
-    _albert_pip_install -r "$root/requirements/core.txt" -r "$root/requirements/$device.txt"
+    _albert_pip_install installers installers
+    if [ "$device" = cpu ]; then
+        _albert_pip_install core core cpu
+    else
+        _albert_pip_install "" core "$device"
+    fi
     if ! "$python" -c 'import jieba, sentencepiece, tensorflow' >>"$log" 2>&1; then
         _albert_log_tail
         _albert_die "TensorFlow was installed into $name, but does not start (log: $log)." \
@@ -516,13 +530,22 @@ _albert_install_core() {
     fi
 }
 
-# Installs what the arguments ask for. Where pip gives up, a ready environment stays as it was.
+# Installs what the files $2 ... in requirements/ ask for; files whose hashes are not those that
+# are listed for part $1, if any are, are refused. Where pip gives up, a ready environment stays.
 _albert_pip_install() {
-    local status=0 clock
+    local status=0 clock file hashes
+    hashes=$(_albert_hashes "$1")
+    shift
+    for file; do
+        set -- "$@" -r "$root/requirements/$file.txt"
+        shift
+    done
+    # First, as pip takes the hashes from where a package is named first.
+    [ -z "$hashes" ] || set -- --require-hashes -r "$hashes" "$@"
+    set -- -c "$root/requirements/constraints-tf$tf.txt" "$@"
     _albert_show_time 9>&- &
     clock=$!
-    "$python" -m pip install --quiet -c "$root/requirements/constraints-tf$tf.txt" "$@" \
-        >>"$log" 2>&1 || status=$?
+    "$python" -m pip install --quiet "$@" >>"$log" 2>&1 || status=$?
     kill "$clock" 2>/dev/null
     wait "$clock" 2>/dev/null
     if [ "$status" != 0 ]; then
@@ -530,7 +553,28 @@ _albert_pip_install() {
         [ ! -e "$venv/installed-core" ] || rm "$venv/unfinished"
         _albert_die "pip could not install what $name needs (log: $log)." \
             "Check the network and the package index, then give the same command again." \
-            "$(_albert_machine_hint)"
+            "$(_albert_hash_hint "$hashes")" "$(_albert_machine_hint)"
+    fi
+}
+
+# Prints the file of hashes for part $1, or nothing where there is none for this machine.
+_albert_hashes() {
+    local file=$root/requirements/hashes/$1.txt
+    [ "$1" = installers ] || file=$root/requirements/hashes/tf$tf-$1.txt
+    [ -z "${ALBERT_HASHES:-}" ] && [ -n "$1" ] && [ -r "$file" ] || return 0
+    case $tf-$(uname -s)-$(uname -m) in
+        *-Linux-x86_64 | 2-Linux-aarch64 | latest-Linux-aarch64 | 2-Darwin-*)
+            printf '%s\n' "$file" ;;
+    esac
+}
+
+_albert_hash_hint() {
+    [ -n "$1" ] || return 0
+    if grep -q "DO NOT MATCH THE HASHES" "$log"; then
+        echo "The index hands out other files than $1 lists: use another one, or, if it is" \
+            "known to build its own files: export ALBERT_HASHES=no."
+    elif grep -q "Hashes are required in" "$log"; then
+        echo "After a change of requirements/*.txt: python requirements/make_hashes.py."
     fi
 }
 

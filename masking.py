@@ -49,6 +49,7 @@ def load(paths):
         if not isinstance(content, dict) or not isinstance(content.get("masking"), dict):
             raise UserError("%s does not say how to mask %s: it is of other records"
                             % (summary, path))
+        _check(content["masking"], summary)
         found.setdefault(_key(content["masking"]), (summary, content["masking"]))
     if len(found) > 1:
         raise UserError("records are to be masked in different ways: %s; train on those of one way"
@@ -63,6 +64,34 @@ def load(paths):
                                for first, last in content["ordinary_ids"]])
     return Spec(content["whole_words"], content["share"], content["most_predictions"],
                 content["max_ngram"], content["mask_id"], ordinary.astype(np.int32), twins)
+
+
+def _check(content, summary):
+    """Raises UserError unless a summary's `masking` is as record_making.describe_masking has it."""
+    size = content.get("vocab_size")
+    size = size if _is_number(size, 1) else 0
+    pairs = [content.get("ordinary_ids"), content.get("twins") or []]
+    for name, is_so in (
+            ("vocab_size", size > 0), ("whole_words", isinstance(content.get("whole_words"), bool)),
+            ("share", isinstance(content.get("share"), float) and 0 < content["share"] < 1),
+            ("most_predictions", _is_number(content.get("most_predictions"), 1)),
+            ("max_ngram", _is_number(content.get("max_ngram"), 1)),
+            ("mask_id", _is_number(content.get("mask_id"), 0, size)),
+            ("ordinary_ids", bool(pairs[0]) and _are_pairs(pairs[0], size)),
+            ("twins", "twins" in content and _are_pairs(pairs[1], size))):
+        if not is_so:
+            raise UserError("%s is damaged: its %s is not what create_pretraining_data.py writes; "
+                            "make the records again" % (summary, name))
+
+
+def _is_number(value, least, end=1 << 31):
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < end
+
+
+def _are_pairs(values, end):
+    return isinstance(values, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(_is_number(one, 0, end) for one in pair)
+        for pair in values)
 
 
 def _key(content):

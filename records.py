@@ -51,6 +51,10 @@ CLASSIFICATION = (
     Field("is_real_example", "int64", 1),
 )
 
+FRAME_BYTES = 16  # of a record in its file: its length and two checksums
+
+POSITIONS = "masked_lm_positions"  # each must be that of a token of the record
+
 FLAGS_OF_SIZES = {"sequence": "max_seq_length", "predictions": "max_predictions_per_seq"}
 
 
@@ -75,7 +79,7 @@ def encode(schema, values):
         features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
-def decode(schema, serialized, sizes):
+def decode(schema, serialized, sizes, limits=None):
     """Parses one serialised record into a dict of tensors, integers as int32 (TPUs want it).
 
     Args:
@@ -83,6 +87,7 @@ def decode(schema, serialized, sizes):
         serialized: scalar string tensor.
         sizes: dict of size name to the most numbers there may be, e.g. {"sequence": 128,
             "predictions": 20}; None: any number.
+        limits: {field name: number}; values must lie from 0 to below it.
 
     Returns:
         {field name: tensor}, [length] as the record has it where the field's length is a size.
@@ -93,7 +98,17 @@ def decode(schema, serialized, sizes):
         if field.length in sizes else tf.FixedLenFeature([field.length], tf.as_dtype(field.dtype))
         for field in schema}
     example = tf.parse_single_example(serialized, parsers)
-    rules = []
+    count = tf.size(example["input_ids"])
+    rules = [tf.Assert(count > 0, [count])]
+    if POSITIONS in example:
+        # Beyond the record's own tokens lies, in a batch, what belongs to another record.
+        highest = tf.reduce_max(tf.concat([[0], example[POSITIONS]], 0))
+        rules.append(tf.Assert(highest < tf.cast(count, tf.int64), [highest]))
+    for name, limit in (limits or {}).items():
+        # On a GPU an id beyond the table would be read as zeros, without a word.
+        if name in example:
+            rules.append(tf.Assert(tf.reduce_all(tf.logical_and(
+                example[name] >= 0, example[name] < limit)), [example[name]]))
     for size, most in sizes.items():
         lengths = tf.stack([tf.size(example[field.name]) for field in schema
                             if field.length == size])
@@ -129,14 +144,19 @@ def dataset(path):
 
 def read(path):
     """Yields the serialised records of a file, .gz or not; UserError when it is damaged."""
-    count = 0
+    count, size = 0, 0
     try:
         for record in tf.io.tf_record_iterator(path, _options(path)):
             count += 1
+            size += FRAME_BYTES + len(record)
             yield record
     except tf.errors.DataLossError as error:
         raise UserError("%s is damaged after record %d (%s); make or copy it again"
                         % (path, count, error.message.split("\n")[0])) from error
+    # TensorFlow takes a file for ended that was cut within the length of its next record.
+    if not path.endswith(".gz") and files.size(path) != size:
+        raise UserError("%s is damaged after record %d (cut short); make or copy it again"
+                        % (path, count))
 
 
 def load(path, schema):
@@ -183,20 +203,21 @@ def check(path, schema, sizes, limits=None, all_records=False):
 
     Raises:
         UserError: the file holds no record, is damaged, lacks a key, holds more numbers than the
-            flags say, fields that do not go together or a value out of range; the message names
-            file, record, key and number.
+            flags say, fields that do not go together, no token or a value out of range; the
+            message names file, record, key and number.
     """
     number = 0
     for number, serialized in enumerate(read(path), start=1):
-        _check_record("%s record %d" % (path, number), serialized, schema, sizes, limits or {})
+        check_record("%s record %d" % (path, number), serialized, schema, sizes, limits)
         if not all_records:
             return
     if not number:
-        raise UserError("%s holds no record" % path)
+        raise UserError("%s holds no record: make it again, or leave it out" % path)
 
 
-def _check_record(place, serialized, schema, sizes, limits):
-    features = _parse(place, serialized, schema)
+def check_record(place, serialized, schema, sizes, limits=None):
+    """Checks one serialised record as `check` does; place: how a complaint names it."""
+    features, limits = _parse(place, serialized, schema), limits or {}
     first_of_size = {}
     for field in schema:
         numbers = _numbers(features, field)
@@ -207,6 +228,14 @@ def _check_record(place, serialized, schema, sizes, limits):
                 "%s: %s holds %d, but values lie from 0 to %d with this configuration; use the "
                 "configuration and vocabulary that the records were made for"
                 % (place, field.name, max(numbers, key=abs), limit - 1))
+    count = len(features["input_ids"].int64_list.value)
+    if not count:
+        raise UserError("%s: input_ids holds no number; make the records again" % place)
+    beyond = [value for value in features[POSITIONS].int64_list.value
+              if not 0 <= value < count] if POSITIONS in features else ()
+    if beyond:
+        raise UserError("%s: %s holds %d, but the record has %d tokens; make the records again"
+                        % (place, POSITIONS, beyond[0], count))
 
 
 def _check_length(place, field, found, sizes, first_of_size):

@@ -61,8 +61,16 @@ def check(paths, data_dir):
             task = tasks.get(name)
             examples = task.read(_task_folder(task, data_dir), "test")
             tasks.check_submission(task, examples, by_task[name])
+            _warn_of_one_label(by_task[name])
             checked.append((task, by_task[name], len(examples)))
     return checked
+
+
+def _warn_of_one_label(path):
+    labels = {row["label"] for _, row in files.read_json_lines(path)}
+    if len(labels) == 1:
+        console.say('WARNING: %s: every prediction is "%s": has the model learnt anything?'
+                    % (path, labels.pop()))
 
 
 def pack(paths, output_file):

@@ -136,18 +136,26 @@ class Task(object):
 
         Raises:
             UserError: the file is absent or holds no example, or a row is at fault: a field is
-                missing or no string, all its text is empty, its label is unknown, or it has none
-                in train or dev. The message names file and line.
+                missing or no string, all its text is empty, its label is unknown, it has none in
+                train or dev, or, in the test file of a CLUE task, it has the id of another row.
+                The message names file and line.
         """
         path = self.path(data_dir, split)
         if self.folder(data_dir) != data_dir:
             console.say("--data_dir=%s holds no files of task %s itself: reading %s"
                         % (data_dir, self.name, path))
-        notes, examples = collections.OrderedDict(), []
+        notes, examples, lines_of_ids = collections.OrderedDict(), [], {}
         for number, (line, values) in enumerate(self.rows(path, split)):
-            example = self._example(_Row(values, path, line, self.name, notes), number, split)
-            if example is not None:
-                examples.append(example)
+            row = _Row(values, path, line, self.name, notes)
+            example = self._example(row, number, split)
+            if example is None:
+                continue
+            if split == "test" and self.submission_name:
+                first = lines_of_ids.setdefault(repr(example.id), line)
+                if first != line:
+                    row.fail("id %s is that of line %d too, and a prediction is told by its id; "
+                             "give every row another one" % (json.dumps(example.id), first))
+            examples.append(example)
         for note, lines in notes.items():
             console.say("%s: %s: %d (first: line %d)" % (path, note, len(lines), lines[0]))
         if not examples:
@@ -612,8 +620,8 @@ def check_submission(task, examples, path):
     """Checks a submission file against the test rows.
 
     Raises:
-        UserError: the number of lines, an id or its place, a label, or a key is wrong; the message
-            names file and line.
+        UserError: the number of lines, an id or its place, a label, or a key is wrong, or the file
+            is not plain UTF-8 with one JSON object a line; the message names file and line.
     """
     files.require_file(path, "predictions")
     rows = list(files.read_json_lines(path))
@@ -625,6 +633,24 @@ def check_submission(task, examples, path):
                    else _submission_problem(task, example, row))
         if problem:
             raise UserError("%s line %d: %s; predict again" % (path, line, problem))
+    _require_plain_lines(path, len(rows))
+
+
+def _require_plain_lines(path, count):
+    """Refuses what `files.read_json_lines` passes over and other readers of JSON lines may not."""
+    with files.open_binary(path) as stream:
+        content = stream.read()
+    for what, is_so in (("starts with a byte order mark", content.startswith(b"\xef\xbb\xbf")),
+                        ("holds carriage returns", b"\r" in content),
+                        ("ends with blank lines", content.rstrip(b"\n").count(b"\n") + 1 != count
+                         or content.endswith(b"\n\n"))):
+        if is_so:
+            raise UserError("%s %s, which CLUE's site may not read; predict again" % (path, what))
+    for line, text in enumerate(content.decode("utf-8").rstrip("\n").split("\n"), 1):
+        keys = json.loads(text, object_pairs_hook=lambda pairs: [key for key, _ in pairs])
+        if len(set(keys)) < len(keys):
+            raise UserError("%s line %d: a key comes twice: %s; predict again"
+                            % (path, line, ", ".join(keys)))
 
 
 def _submission_problem(task, example, row):

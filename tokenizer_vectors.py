@@ -66,6 +66,16 @@ def vectors(tokenizer, max_seq_length, pairs=None, truncate="head"):
                "input_ids": row["input_ids"], "segment_ids": row["segment_ids"]}
 
 
+def read_pairs(path):
+    """Yields (text, second text or None) of a file; UserError names a line with more columns."""
+    for number, line in files.read_lines(path):
+        columns = line.split("\t")
+        if len(columns) > 2:
+            raise UserError("%s line %d has %d columns where a text, or two with a tab between "
+                            "them, are expected" % (path, number, len(columns)))
+        yield columns[0], columns[1] if len(columns) == 2 else None
+
+
 def define_flags():
     flags.DEFINE_string("vocab_file", None, "vocab.txt or a SentencePiece model.")
     flags.DEFINE_bool("do_lower_case", True, "Lower-case, and strip accents.")
@@ -81,8 +91,7 @@ def main(_):
     pairs = None
     if FLAGS.file:
         files.require_file(FLAGS.file, "file")
-        pairs = [tuple((line.split("\t") + [None])[:2])
-                 for _, line in files.read_lines(FLAGS.file)]
+        pairs = list(read_pairs(FLAGS.file))
     tokenizer = tokenization.from_file(FLAGS.vocab_file, FLAGS.do_lower_case)
     for vector in vectors(tokenizer, FLAGS.max_seq_length, pairs):
         print(json.dumps(vector, ensure_ascii=True))

@@ -223,7 +223,7 @@ def test_tensorflow_1_takes_python_3_7_only(machine):
 
 @pytest.mark.parametrize("name, value", [
     ("ALBERT_TF", "3"), ("ALBERT_TF", "1.15"), ("ALBERT_DEVICE", "tpu"), ("ALBERT_EXTRAS", "tset"),
-    ("ALBERT_EXTRAS", "test *"),
+    ("ALBERT_EXTRAS", "test *"), ("ALBERT_HASHES", "yes"),
 ])
 def test_a_wrong_setting_is_named_and_starts_nothing(machine, name, value):
     machine.python()
@@ -355,6 +355,82 @@ def test_this_environment_has_the_pinned_versions(root):
     version = "%d.%d" % sys.version_info[:2]
     for package, wanted in installed_pins(root, ["core.txt", "test.txt"], version).items():
         assert pkg_resources.get_distribution(package).version == wanted, package
+
+
+# ---- hashes ----
+
+HASHED = [("1", "3.7"), ("2", "3.9"), ("2", "3.10"), ("2", "3.11"), ("latest", "3.12")]
+
+
+def hashed_pins(root, name, version, machine_kind="x86_64"):
+    """Returns {package: version} of a file in requirements/hashes/; every pin must have hashes."""
+    with open(os.path.join(root, "requirements", "hashes", name + ".txt")) as file:
+        content = file.read()
+    pins = {}
+    for block in re.split(r"\n(?=\S)", content.strip("\n"))[1:]:
+        text = block.replace("\\\n", " ")
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}(\s|$)", text), block
+        requirement, _, marker = text.partition(" --hash")[0].strip().partition(" ; ")
+        there = {"python_version": version, "python_full_version": version + ".4",
+                 "platform_machine": machine_kind, "sys_platform": "linux",
+                 "platform_python_implementation": "CPython", "implementation_name": "cpython"}
+        if not marker or Marker(marker).evaluate(there):
+            package, _, pinned = requirement.partition("==")
+            pins[plain(package)] = pinned
+    return pins
+
+
+def plain(package):
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+@pytest.mark.parametrize("tf, version", HASHED)
+def test_the_hashes_are_those_of_the_pinned_versions(root, tf, version):
+    folder = os.path.join(root, "requirements", "hashes")
+    parts = [name[len("tf%s-" % tf):-len(".txt")] for name in os.listdir(folder)
+             if name.startswith("tf%s-" % tf)]
+    assert {"core", "test"} <= set(parts)
+    allowed = {plain(name): pinned for name, pinned in installed_pins(
+        root, ["constraints-tf%s.txt" % tf, "installers.txt", "core.txt", "cpu.txt"],
+        version).items()}
+    for part in parts:
+        asked = installed_pins(root, [part + ".txt"] + ["cpu.txt"] * (part == "core"), version)
+        found = hashed_pins(root, "tf%s-%s" % (tf, part), version)
+        for package, pinned in asked.items():
+            assert found.get(plain(package)) == pinned, (part, package)
+        known = dict(allowed, **{plain(name): pinned for name, pinned in asked.items()})
+        for package, pinned in found.items():
+            assert known.get(package) in (pinned, None), (part, package)
+            assert package in known or tf == "1" or part == "core", (part, package)
+
+
+def test_the_installers_have_hashes(root):
+    assert hashed_pins(root, "installers", "3.11") == installed_pins(
+        root, ["installers.txt"], "3.11")
+    assert list(hashed_pins(root, "uv", "3.11")) == ["uv"]
+
+
+def test_hashes_are_checked_for_cpus_and_can_be_left_out(machine):
+    machine.python()
+    machine.source()
+    core = machine.asked(r"pip install .*/core\.txt", clear=True)
+    assert len(core) == 1 and "--require-hashes -r " in core[0]
+    assert core[0].index("hashes/tf2-core.txt") < core[0].index("requirements/core.txt")
+    machine.source(ALBERT_EXTRAS="lint", ALBERT_HASHES="no")
+    assert machine.asked("lint.txt") and not machine.asked("require-hashes", clear=True)
+    machine.source(ALBERT_EXTRAS="hf")  # has none
+    assert machine.asked("hf.txt") and not machine.asked("require-hashes", clear=True)
+    machine.source(ALBERT_DEVICE="gpu")
+    assert machine.asked("gpu.txt") and not machine.asked("hashes/tf2-core")
+
+
+def test_files_that_do_not_match_are_told_with_the_remedy(machine):
+    machine.python(install="echo 'THESE PACKAGES DO NOT MATCH THE HASHES FROM ...'; exit 1")
+    said = machine.error()
+    assert "hashes/installers.txt" in said and "ALBERT_HASHES=no" in said
+    machine.python(install="case $* in *core.txt*) echo 'Hashes are required in --require-hashes "
+                           "mode'; exit 1 ;; esac")
+    assert "make_hashes.py" in machine.error()
 
 
 # ---- ready ----
@@ -628,7 +704,8 @@ def test_uv_is_installed_into_the_project_with_or_without_pip(machine, pip, make
                    uv_from_pip='mkdir -p "$6/bin" && cp "%s" "$6/bin/uv"' % uv)
     machine.source()
     installs = machine.asked("--target")
-    assert len(installs) == 1 and re.search(r" uv==[0-9.]+$", installs[0])
+    assert len(installs) == 1
+    assert re.search(r" --require-hashes -r \S.*/requirements/hashes/uv.txt$", installs[0])
     assert os.access(machine.path(".tools", "uv", "bin", "uv"), os.X_OK)
     assert len(machine.asked("-m venv .*uv-maker")) == makers
     assert not glob.glob(machine.path(".tools", "uv-*"))

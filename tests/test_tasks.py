@@ -151,16 +151,23 @@ def test_pairs_and_row_numbers(tmp_path):
 
 
 def test_ids_keep_their_type(tmp_path):
-    rows = [dict(AFQMC_ROW, id=12), dict(AFQMC_ROW, id="12"), dict(AFQMC_ROW, idx=4),
+    rows = [dict(AFQMC_ROW, id=12), dict(AFQMC_ROW, id="12"), dict(AFQMC_ROW, idx=7),
             dict(AFQMC_ROW, id=0, idx=9), dict(AFQMC_ROW, id=None)]
     folder = write_json(tmp_path, "test.json", rows)
-    assert [e.id for e in tasks.get("afqmc").read(folder, "test")] == [12, "12", 4, 0, 4]
+    assert [e.id for e in tasks.get("afqmc").read(folder, "test")] == [12, "12", 7, 0, 4]
 
 
 @pytest.mark.parametrize("value", [1.5, True, [1], {"a": 1}])
 def test_ids_of_other_types_are_refused(tmp_path, value):
     folder = write_json(tmp_path, "test.json", [dict(AFQMC_ROW, id=value)])
     assert 'line 1: the field "id" must be' in complaint(tasks.get("afqmc").read, folder, "test")
+
+
+def test_an_id_that_comes_twice_is_refused_where_predictions_are_told_by_it(tmp_path):
+    rows = [dict(AFQMC_ROW, id=3), dict(AFQMC_ROW, id="3"), dict(AFQMC_ROW, id=3)]
+    message = complaint(tasks.get("afqmc").read, write_json(tmp_path, "test.json", rows), "test")
+    assert "test.json line 3: id 3 is that of line 1 too" in message
+    assert len(tasks.get("afqmc").read(write_json(tmp_path, "dev.json", rows), "dev")) == 3
 
 
 def test_single_texts_use_the_sentence_only(tmp_path):
