@@ -7,9 +7,11 @@ half-loaded in silence.
 import collections
 import os
 import re
+import shutil
 
 import files
 import modeling
+import numpy as np
 import runtime  # noqa: F401 - before TensorFlow
 from console import say
 from errors import UserError, nearest
@@ -96,26 +98,106 @@ def _named_in_state(folder):
     path = os.path.join(folder, "checkpoint")
     if not files.exists(path):
         return None
-    for _, line in files.read_lines(path):
-        match = re.match(r'\s*model_checkpoint_path:\s*"([^"]*)"', line)
-        if match:
-            return os.path.join(folder, os.path.basename(match.group(1)))
+    try:
+        for _, line in files.read_lines(path):
+            match = re.match(r'\s*model_checkpoint_path:\s*"([^"]*)"', line)
+            if match:
+                return os.path.join(folder, os.path.basename(match.group(1)))
+    except UserError as error:
+        say("WARNING: %s; going by the names of the checkpoints" % error)
     return None
 
 
 def latest_in(folder):
-    """Returns the prefix a run in `folder` would go on from, or None."""
-    named = _named_in_state(folder)
+    """Returns the prefix a run in `folder` would go on from, or None.
+
+    One that was only half written is passed over, with a warning; where all are, it is the last.
+    """
+    there = _newest_first(folder)
+    return next(iter(whole(there)), there[0] if there else None)
+
+
+def _newest_first(folder):
+    """Returns the prefixes of a run, from the one to go on from to the oldest."""
     there = prefixes_in(folder)
-    if named in there:
-        return named
-    steps = [prefix for prefix in there if step_in_name(prefix) >= 0]
-    return steps[-1] if steps else None
+    named = _named_in_state(folder)
+    steps = [prefix for prefix in reversed(there)
+             if step_in_name(prefix) >= 0 and prefix != named]
+    return ([named] if named in there else []) + steps
 
 
 def trained_in(folder):
-    """Returns the prefixes of the checkpoints that a run in `folder` saved while training."""
-    return [prefix for prefix in prefixes_in(folder) if step_in_name(prefix) > 0]
+    """Returns the prefixes of the checkpoints that a run in `folder` saved while training.
+
+    What was only half written is left out, with a warning.
+    """
+    return list(whole(prefix for prefix in prefixes_in(folder) if step_in_name(prefix) > 0))
+
+
+def whole(prefixes):
+    """Yields those of the prefixes whose files are all there, in full; says what is not."""
+    for prefix in prefixes:
+        try:
+            read_shapes(prefix)
+        except UserError as error:
+            _warn_of(prefix, error)
+        else:
+            yield prefix
+
+
+_warned_of = set()
+
+
+def _warn_of(prefix, error):
+    """Says once that a checkpoint is not used."""
+    if prefix not in _warned_of:
+        _warned_of.add(prefix)
+        say("WARNING: passed over: %s" % error)
+
+
+def last_sound_in(folder):
+    """As `latest_in`, but every number of it has been read and is one.
+
+    Raises:
+        UserError: there are checkpoints, and none is sound.
+    """
+    fault = None
+    names = files.list_dir(folder) if files.is_dir(folder) else []
+    for name in names:
+        prefix = os.path.join(folder, _SUFFIXES.sub("", name))
+        if re.search(r"-\d+\.index$", name) and not files.glob(_glob_escape(prefix) + ".data-*"):
+            _warn_of(prefix, "checkpoint %s has no data file" % prefix)
+    for prefix in _newest_first(folder):
+        try:
+            read_shapes(prefix)
+            check_content(prefix)
+            return prefix
+        except UserError as error:
+            _warn_of(prefix, error)
+            fault = fault or error
+    if fault is not None:
+        raise UserError("%s\nno checkpoint in --output_dir=%s can be used: move its files away to "
+                        "start anew" % (fault, folder))
+    return None
+
+
+def step_reached(folder):
+    """Returns the step that a run in `folder` would go on from, 0 where there is none."""
+    latest = latest_in(folder)
+    return max(step_in_name(latest), 0) if latest else 0
+
+
+def remove_unfinished(folder):
+    """Removes what a run that was killed was writing; only for who holds the folder's lock."""
+    if files.is_remote(folder):
+        return
+    for name in files.list_dir(folder):
+        path = os.path.join(folder, name)
+        # TensorFlow's Saver and `copy` write to such names before they move what is finished.
+        if re.search(r"\.ckpt-\d+_temp(_[0-9a-f]+)?$", name) and os.path.isdir(path):
+            shutil.rmtree(path)
+        elif name.startswith(files.TEMPORARY) or re.search(r"\.tmp-\d+\.(index|data-.*)$", name):
+            files.remove(path)
 
 
 def step_in_name(prefix):
@@ -145,16 +227,22 @@ def read_shapes(prefix):
 
 
 def check_content(prefix):
-    """Reads every tensor of a checkpoint; UserError names the checkpoint when one is damaged."""
+    """Reads every tensor of a checkpoint; UserError names the checkpoint when one is damaged.
+
+    One of NaN or infinite numbers is damaged too.
+    """
     reader = tf.train.NewCheckpointReader(prefix)
     for name in sorted(reader.get_variable_to_shape_map()):
         try:
-            reader.get_tensor(name)
+            value = reader.get_tensor(name)
         except (tf.errors.OpError, ValueError) as error:
             raise UserError(
                 "checkpoint %s is damaged at %s; copy or download it again, or, if it is a run's "
                 "own, move its files away to go on from the one before" % (prefix, name)
             ) from error
+        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+            raise UserError("checkpoint %s is of no use: %s holds NaN or infinite numbers; take "
+                            "an earlier one" % (prefix, name))
 
 
 def _check_size(prefix):
@@ -404,7 +492,7 @@ def starting_point(config, shapes, run_record, output_dir, init_checkpoint, allo
     Raises:
         UserError: a checkpoint does not fit, or there is none to evaluate or predict with.
     """
-    resumed = latest_in(output_dir)
+    resumed = last_sound_in(output_dir)
     if resumed:
         theirs = layout_of(read_shapes(resumed))
         if theirs != layout_of(shapes):
@@ -446,10 +534,14 @@ def _make_state_name(folder, prefix):
 
     It may be absent or name a path of another machine; TensorFlow would then start anew.
     """
-    latest = tf.train.latest_checkpoint(folder)
+    try:
+        latest = tf.train.latest_checkpoint(folder)
+    except ValueError:  # what is there is no text
+        latest = None
     if latest is None or os.path.abspath(latest) != os.path.abspath(prefix):
         tf.train.update_checkpoint_state(folder, os.path.abspath(prefix), [
-            os.path.abspath(there) for there in prefixes_in(folder) if step_in_name(there) >= 0])
+            os.path.abspath(there) for there in whole(prefixes_in(folder))
+            if step_in_name(there) >= 0])
 
 
 def describe(model_fit):

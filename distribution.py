@@ -35,13 +35,19 @@ def require_distribution(run):
     if run.distribution == "mirrored" and not local_devices():
         raise UserError("--distribution=mirrored needs GPUs, and TensorFlow sees none here; leave "
                         "the flag out")
-    if run.distribution == "multi_worker":
-        cluster = read_cluster()
-        if not cluster.get("cluster", {}).get("worker") or "task" not in cluster:
-            raise UserError(
-                "--distribution=multi_worker needs the environment's TF_CONFIG, on each machine "
-                'with its own index: {"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
-                '"task": {"type": "worker", "index": 0}}')
+    if run.distribution == "multi_worker" and not _is_complete(read_cluster()):
+        raise UserError(
+            "--distribution=multi_worker needs the environment's TF_CONFIG, on each machine with "
+            'its own index: {"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": '
+            '"worker", "index": 0}}')
+
+
+def _is_complete(found):
+    """Whether a TF_CONFIG names workers by their addresses, and this one by its number."""
+    cluster, task = found.get("cluster"), found.get("task")
+    return (isinstance(cluster, dict) and isinstance(task, dict) and bool(cluster.get("worker"))
+            and all(isinstance(hosts, list) for hosts in cluster.values())
+            and isinstance(task.get("type", ""), str) and str(task.get("index", 0)).isdigit())
 
 
 def read_cluster():

@@ -4,6 +4,7 @@ import difflib
 import os
 import sys
 
+import interruption
 from absl import app
 
 
@@ -32,10 +33,13 @@ def run(main, translate=None, positional=0):
     """
     def guarded(argv):
         try:
+            for argument in argv + sys.argv:
+                _require_utf8(argument)
             if positional is not None and len(argv) > 1 + positional:
                 raise UserError("unexpected argument %r: every setting is given as --name=value"
                                 % argv[1 + positional])
-            return main(argv)
+            with interruption.terminable():
+                return main(argv)
         except KeyboardInterrupt:
             _exit("interrupted; give the same command again to go on", 130)
         except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
@@ -48,6 +52,15 @@ def run(main, translate=None, positional=0):
             _exit(str(known), 1)
 
     app.run(guarded)
+
+
+def _require_utf8(argument):
+    """Refuses bytes that are no UTF-8: what TensorFlow and JSON are given must be text."""
+    try:
+        argument.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError("the argument %s is not UTF-8: rename the file or folder, or use a "
+                        "terminal that works in UTF-8" % ascii(argument)) from error
 
 
 def _as_user_error(error):

@@ -1,11 +1,14 @@
 """Running models: TPU, GPU or CPU estimators, their flags, initialisation, progress, curves."""
 
 import collections
+import contextlib
 import os
 import time
 
 import checkpoints
 import distribution
+import files
+import interruption
 import runtime
 from absl import flags
 from console import Progress, say
@@ -187,14 +190,136 @@ def _distributed_estimator(model_fn, run, model_dir, batch_size):
 def train(estimator, run, input_fn, max_steps, hooks):
     """Trains up to `max_steps` in all, alone or together with the other workers.
 
+    Ctrl-C and SIGTERM save a checkpoint and end the program. (Not with several workers, who save
+    together: there the last one saved stands.)
+
     Args:
         estimator: of `make_estimator`.
         hooks: of the chief's process; the other workers run without.
+
+    Raises:
+        UserError: the output folder is full, read-only or gone; names it and the remedy.
     """
-    hooks = hooks if distribution.is_chief(run) else []
-    if run.distribution != "multi_worker":
-        estimator.train(input_fn, max_steps=max_steps, hooks=hooks)
+    if run.distribution == "multi_worker":
+        with naming_the_folder(run.output_dir):
+            _train_together(estimator, run, input_fn, max_steps,
+                            hooks if distribution.is_chief(run) else [])
         return
+    with interruption.Watch() as watch, naming_the_folder(run.output_dir):
+        hooks = list(hooks) + [StopHook(watch)]
+        if run.output_dir:
+            hooks.append(FolderHook(run.output_dir))
+        if run.output_dir and not run.use_tpu:  # whose estimator brings its own
+            hooks.append(SavingHook(run.output_dir, save_steps=run.save_checkpoints_steps))
+        estimator.train(input_fn, max_steps=max_steps, hooks=hooks)
+    if watch.number is not None:
+        interruption.end(watch.number, "ended by %s after step %d of %d, which is saved in %s; "
+                         "give the same command again to go on" % (
+                             interruption.NAMES[watch.number],
+                             checkpoints.step_reached(run.output_dir), max_steps, run.output_dir))
+
+
+class StopHook(tf.train.SessionRunHook):
+    """Ends the training after a step in which a signal came; the last step is then saved."""
+
+    def __init__(self, watch):
+        """watch: interruption.Watch."""
+        self._watch = watch
+
+    def after_run(self, run_context, run_values):
+        del run_values
+        if self._watch.number is not None:
+            run_context.request_stop()
+
+
+class SavingHook(tf.train.CheckpointSaverHook):
+    """Saves checkpoints, but not again the one that a training goes on from.
+
+    TensorFlow would write that one's index anew in its place: killed in the midst of it, a run
+    would lose the checkpoint that it had.
+    """
+
+    def after_create_session(self, session, coord):
+        self._begins = True
+        super(SavingHook, self).after_create_session(session, coord)
+        self._begins = False
+
+    def _save(self, session, step):
+        if self._begins and list(checkpoints.whole(
+                prefix for prefix in ["%s-%d" % (self._save_path, step)]
+                if files.exists(prefix + ".index"))):
+            self._summary_writer.add_session_log(tf.SessionLog(
+                status=tf.SessionLog.CHECKPOINT, checkpoint_path=self._save_path), step)
+            return False  # what follows a save: whether to stop
+        return super(SavingHook, self)._save(session, step)
+
+
+class FolderHook(tf.train.SessionRunHook):
+    """Ends a training whose local folder was moved or removed: TensorFlow would make another."""
+
+    SECONDS_BETWEEN = 1.0
+
+    def __init__(self, folder):
+        self._folder, self._next = folder, 0.0
+        self._is_local = not files.is_remote(folder)
+
+    def begin(self):
+        self._there = os.stat(self._folder) if self._is_local else None
+
+    def after_run(self, run_context, run_values):
+        del run_context, run_values
+        if self._is_local and time.time() >= self._next:
+            self._next = time.time() + self.SECONDS_BETWEEN
+            self._check()
+
+    def end(self, session):
+        del session
+        if self._is_local:
+            self._check()
+
+    def _check(self):
+        if not (os.path.isdir(self._folder)
+                and os.path.samestat(os.stat(self._folder), self._there)):
+            raise UserError(_GONE % self._folder)
+
+
+_GONE = ("--output_dir=%s is gone, or another folder is in its place: put it back. What was saved "
+         "in it is whole; then the same command goes on from it")
+
+
+@contextlib.contextmanager
+def naming_the_folder(folder):
+    """Within the block, TensorFlow's failure to write to a folder is told with its remedy.
+
+    Raises:
+        UserError: names the folder and what is wrong with it.
+    """
+    try:
+        yield
+    except (tf.errors.OpError, ValueError) as error:  # the Saver makes a ValueError of some
+        if isinstance(error, UserError):
+            raise
+        if folder and not files.is_remote(folder) and not os.path.isdir(folder):
+            raise UserError(_GONE % folder) from error
+        fault = _fault_of(error)
+        if fault is None:
+            raise
+        raise UserError("--output_dir=%s %s. What was saved before is whole; then the same command "
+                        "goes on from it" % (folder, fault)) from error
+
+
+def _fault_of(error):
+    """Returns what is wrong with a folder, and the remedy, where it is what caused an error."""
+    said = getattr(error, "message", None) or ""
+    if "No space left" in said or "quota exceeded" in said:
+        return "is on a disk that is full: make room there"
+    if isinstance(error, tf.errors.PermissionDeniedError) or "Read-only file system" in said:
+        return "can no longer be written to (%s): make it writable" % said.split("; ")[-1]
+    return None
+
+
+def _train_together(estimator, run, input_fn, max_steps, hooks):
+    """Trains as one of several workers."""
     watch = distribution.PeerWatch(distribution.read_cluster())
     try:
         # Only this entrance of Estimator starts the servers through which workers meet. Nobody

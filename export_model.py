@@ -360,8 +360,9 @@ def _in_place(target):
     folder, name = os.path.split(target)
     unfinished = os.path.join(folder, "%s%d-%s" % (files.TEMPORARY, os.getpid(), name))
     try:
-        yield unfinished
-        files.move(unfinished, target)
+        with files.naming_the_place(target, unfinished):
+            yield unfinished
+            files.move(unfinished, target)
     finally:
         if os.path.isdir(unfinished):
             shutil.rmtree(unfinished)  # our own, unfinished
@@ -388,16 +389,17 @@ def export_verified(source, wish, names, flag_values):
     record = model_card.record_of(model, head, max_seq_length)
     known = model_card.earlier_files(export_dir, record, [name for name, _, _ in names])
     files.make_dir(export_dir, "export_dir")
+    model_card.claim(export_dir, record, known, [name for name, _, _ in names])
     say("Exporting %s: %s (%s), head %s" % (
         source.prefix, ", ".join(wish.formats), model.layout.name, head.name))
     model_card.write_parts(export_dir, source.config, source.vocab_file, source.extra_files)
     files.write_json(os.path.join(export_dir, model_card.VECTORS), list(tokenizer_vectors.vectors(
         model.tokenizer, max_seq_length, truncate=model.truncate)))
     exporter = Exporter(model, head, wish, export_dir, max_seq_length)
-    for name, kind, numbers in names:
+    for place, (name, kind, numbers) in enumerate(names, start=1):
         known[name] = exporter.write(name, kind, numbers)
         # After each file: those that are in place are on record whatever becomes of the others.
-        model_card.write(export_dir, record, known, model)
+        model_card.write(export_dir, record, known, model, [later for later, _, _ in names[place:]])
     say("%s describes what is in %s" % (model_card.CARD, export_dir))
 
 

@@ -5,6 +5,8 @@ Imports TensorFlow only when a path is remote (`gs://bucket/...`), and not even 
 """
 
 import contextlib
+import errno
+import functools
 import glob as local_glob
 import gzip
 import hashlib
@@ -14,6 +16,7 @@ import os
 import shutil
 import zlib
 
+from console import say
 from errors import UserError
 
 
@@ -203,11 +206,41 @@ def atomic_path(path):
     temporary = os.path.join(
         folder, "%s%d-%s" % (TEMPORARY, os.getpid(), name.replace("tfrecord", "records")))
     try:
-        yield temporary
-        move(temporary, path)
+        with naming_the_place(path, temporary):
+            yield temporary
+            move(temporary, path)
     finally:
-        if exists(temporary):
-            remove(temporary)
+        try:
+            if exists(temporary):
+                remove(temporary)
+        except OSError as error:
+            say("WARNING: %s is left over: %s" % (temporary, error.strerror))
+
+
+@contextlib.contextmanager
+def naming_the_place(path, temporary=None):
+    """Within the block, that a file cannot be written is told with its name and the remedy.
+
+    Args:
+        path: the file (or folder) to be; temporary: under which name it is being written.
+
+    Raises:
+        UserError: the disk is full, or the folder read-only, somebody else's or gone.
+    """
+    try:
+        yield
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno)
+        if remedy and error.filename in (None, temporary, path):
+            raise UserError("%s cannot be written: %s; %s, then the same command goes on"
+                            % (path, error.strerror, remedy)) from error
+        raise
+
+
+_REMEDIES = {
+    errno.ENOSPC: "make room on the disk", errno.EDQUOT: "make room in your quota",
+    errno.EROFS: "make the folder writable", errno.EACCES: "make the folder writable",
+    errno.EPERM: "make the folder writable", errno.ENOENT: "bring its folder back"}
 
 
 @contextlib.contextmanager
@@ -223,7 +256,8 @@ def atomic_write(path):
 
 def write_text(path, text):
     with atomic_write(path) as stream:
-        stream.write(text.encode("utf-8"))
+        # What came from the command line and is no UTF-8 holds surrogates: told, not refused.
+        stream.write(text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path, value):
@@ -249,7 +283,7 @@ def read_lines(path):
         UserError: a line is not UTF-8; the message names file, line and the likely encoding.
     """
     with open_uncompressed(path) as stream:
-        for number, raw in enumerate(stream, start=1):
+        for number, raw in enumerate(_lines(path, stream), start=1):
             try:
                 line = raw.decode("utf-8")
             except UnicodeDecodeError as error:
@@ -257,6 +291,23 @@ def read_lines(path):
             if number == 1 and line.startswith("\ufeff"):
                 line = line[1:]
             yield number, line.rstrip("\n").rstrip("\r")
+
+
+MOST_LINE_BYTES = 64 << 20  # a longer one is no text, and would fill the memory
+
+
+def _lines(path, stream):
+    """Yields the lines of a stream; UserError names one that is no line of text by its length."""
+    if is_remote(path) and not is_compressed(path):
+        for raw in stream:  # TensorFlow's file cannot bound its lines
+            yield raw
+        return
+    read = functools.partial(stream.readline, MOST_LINE_BYTES + 1)
+    for number, raw in enumerate(iter(read, b""), start=1):
+        if len(raw) > MOST_LINE_BYTES:
+            raise UserError("%s line %d is longer than %d MB: is it a text file, with lines?"
+                            % (path, number, MOST_LINE_BYTES >> 20))
+        yield raw
 
 
 def not_utf8(path, number, raw, error):
@@ -281,9 +332,19 @@ def read_json(path):
     """Reads one JSON document; UserError names file and line of a fault."""
     text = "\n".join(line for _, line in read_lines(path))
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise UserError("%s is not valid JSON: %s" % (path, error)) from error
+
+
+def _unique(pairs):
+    """Returns pairs of a JSON object as a dict; ValueError names a key that comes twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError("the key %s comes twice" % json.dumps(
+            next(name for name in names if names.count(name) > 1), ensure_ascii=False))
+    return found
 
 
 def read_json_lines(path):

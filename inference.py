@@ -133,8 +133,10 @@ def _find_checkpoint(folder, name):
     if not name:
         return selection.choose(folder, "model_dir")
     inside = os.path.join(folder, name)
-    named = inside if files.exists(inside + ".index") or files.exists(inside) else name
-    return checkpoints.resolve(named, "ckpt_name")
+    # Where there is none at either place, the message tells what the folder holds.
+    is_inside, is_path = (files.exists(path + ".index") or files.exists(path)
+                          for path in (inside, name))
+    return checkpoints.resolve(name if is_path and not is_inside else inside, "ckpt_name")
 
 
 def _tokenizer(folder, path, do_lower_case):

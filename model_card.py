@@ -76,15 +76,18 @@ def earlier_files(folder, record, names):
     found = files.read_json(path)
     if not isinstance(found, dict) or not isinstance(found.get("files"), dict):
         raise UserError("%s is damaged: name a new folder as --export_dir" % path)
+    unfinished = found.get("unfinished")
+    ours = set(found["files"]) | set(unfinished or ())
     different = [name for name in record if found.get(name) != record[name]]
     if different:
         raise UserError("--export_dir=%s holds another export (%s differs): name a new folder"
                         % (folder, ", ".join(different)))
     for name in names:
-        if name not in found["files"] and files.exists(os.path.join(folder, name)):
+        if name not in ours and files.exists(os.path.join(folder, name)):
             raise UserError("--export_dir=%s holds another %s: name a new folder" % (folder, name))
     card = os.path.join(folder, CARD)
-    if files.exists(card) and files.fingerprint(card) != found.get("card"):
+    if unfinished is None and files.exists(card) and (
+            files.fingerprint(card) != found.get("card")):
         raise UserError("%s was changed since it was written: move it away or name a new folder as "
                         "--export_dir" % card)
     return collections.OrderedDict(found["files"])
@@ -103,16 +106,29 @@ def write_parts(folder, config, vocab_file, extra_files):
         files.copy(source, os.path.join(folder, name))
 
 
-def write(folder, record, known_files, model):
+def claim(folder, record, known_files, names):
+    """Puts on record what is about to be written, for the same command to finish it in any case.
+
+    Args:
+        known_files: as for `write`; names: of the files that will be written.
+    """
+    files.write_json(os.path.join(folder, RECORD), collections.OrderedDict(
+        record, files=known_files, unfinished=list(names)))
+
+
+def write(folder, record, known_files, model, unfinished=()):
     """Writes the model card and then the record.
 
     Args:
         known_files: {name: {"format", "bytes", ...}} of all exported files in the folder.
+        unfinished: names of the files that will be written yet.
     """
     card = os.path.join(folder, CARD)
     files.write_text(card, "\n".join(_chinese(record, known_files, model) + [""]
                                      + _english(record, known_files, model)) + "\n")
     whole = collections.OrderedDict(record, files=known_files, card=files.fingerprint(card))
+    if unfinished:
+        whole["unfinished"] = list(unfinished)
     files.write_json(os.path.join(folder, RECORD), whole)
 
 

@@ -16,6 +16,7 @@ import json
 import math
 
 import files
+import random_draws
 import runtime  # noqa: F401 - before TensorFlow
 from errors import UserError, nearest
 
@@ -29,6 +30,7 @@ MASKED_SCORE = -10000.0
 # Configuration
 # ---------------------------------------------------------------------------------------------
 
+LARGEST_SIZE = 1 << 24  # of anything a configuration names; no machine holds such a model
 REQUIRED = object()
 Key = collections.namedtuple("Key", ["type", "default"])
 
@@ -119,14 +121,16 @@ class Config(object):
     def _check_values(self, source):
         for name, key in self.KEYS.items():
             value = getattr(self, name)
-            if key.type is int and value < 1:
-                raise UserError("%s: %s is %d; it must be at least 1" % (source, name, value))
+            if key.type is int and not 1 <= value <= LARGEST_SIZE:
+                raise UserError("%s: %s is %d; it must be at least 1, and at most %d"
+                                % (source, name, value, LARGEST_SIZE))
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise UserError("%s: %s is %g; a probability from 0 to below 1 is expected"
                                 % (source, name, getattr(self, name)))
-        if self.initializer_range <= 0:
-            raise UserError("%s: initializer_range must be above 0" % source)
+        if not 0 < self.initializer_range <= 1:
+            raise UserError("%s: initializer_range must be above 0, at most 1; 0.02 is usual"
+                            % source)
         if self.hidden_size % self.num_attention_heads:
             raise UserError(
                 "%s: hidden_size %d is not a multiple of num_attention_heads %d; choose a number "
@@ -251,7 +255,11 @@ def get_shape_list(tensor, expected_rank=None):
 
 
 def dropout(x, probability):
-    return tf.nn.dropout(x, rate=probability) if probability else x
+    """Dropout whose draws a run repeats that goes on; see random_draws."""
+    if not probability:
+        return x
+    kept = _kept(x, probability, random_draws.seeds([2]))
+    return tf.where(kept, x * (1.0 / (1.0 - probability)), tf.zeros_like(x))
 
 
 class SeededDropout(object):
@@ -273,13 +281,11 @@ class SeededDropout(object):
 
 def dropout_factors(x, probability, seed):
     """Returns what dropout multiplies with, the same for the same seed: 0 or 1 / (1 - p)."""
-    kept = tf.random.stateless_uniform(tf.shape(x), seed) >= probability
-    return tf.cast(kept, x.dtype) * (1.0 / (1.0 - probability))
+    return tf.cast(_kept(x, probability, seed), x.dtype) * (1.0 / (1.0 - probability))
 
 
-def draw_seeds(shape):
-    """Returns random seeds for stateless operations, int32 of a shape that ends in 2."""
-    return tf.random.uniform(shape, maxval=tf.int32.max, dtype=tf.int32)
+def _kept(x, probability, seed):
+    return tf.random.stateless_uniform(tf.shape(x), seed) >= probability
 
 
 def layer_norm(x, name="LayerNorm"):
@@ -469,7 +475,7 @@ def self_attention(x, bias, batch, length, layer, queries=None, drop=dropout):
         rate = layer.attention_probs_dropout_prob
         is_same_for_all = bias is None or bias.shape.as_list()[2] == 1  # of the positions
         if layer.attention_parts > 1 and queries is None and is_same_for_all:
-            seed = draw_seeds([2]) if drop is dropout else drop.next_seed()
+            seed = random_draws.seeds([2]) if drop is dropout else drop.next_seed()
             context = attend_in_parts(query, key, value, bias, layer.attention_parts, rate, seed)
         else:
             weights = drop(_attention_weights(query, key, bias), rate)
@@ -642,7 +648,7 @@ def recomputed(block, x):
     """
     scope = tf.get_variable_scope()
     # Drawn here and not in the block: both runs of it must leave out the same.
-    seeds = draw_seeds([DROPOUTS_OF_A_BLOCK, 2])
+    seeds = random_draws.seeds([DROPOUTS_OF_A_BLOCK, 2])
 
     @tf.custom_gradient
     def run(value):

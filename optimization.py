@@ -1,11 +1,15 @@
 """The training op: learning-rate schedule, gradient clipping, AdamW or LAMB, the global step."""
 
+import random_draws
 from errors import UserError
 from lamb_optimizer import DecoupledDecayOptimizer, LAMBOptimizer
 
 import tensorflow.compat.v1 as tf
 
 OPTIMIZERS = ("adamw", "lamb")
+
+# The graph's collection of the names of variables, in the order of `gradient_squares:0`.
+GRADIENT_NAMES = "gradient_names"
 
 
 class AdamWeightDecayOptimizer(DecoupledDecayOptimizer):
@@ -63,7 +67,8 @@ def differentiate(share_of, features, parts=1, loss_scale=None):
     """
     def gradients_of(number, reuse):
         # Entering the scope anew lets scopes of default names keep their names in every part.
-        with tf.variable_scope(tf.get_variable_scope(), reuse=reuse, auxiliary_name_scope=False):
+        with tf.variable_scope(tf.get_variable_scope(), reuse=reuse,
+                               auxiliary_name_scope=False), random_draws.part_of_batch(number):
             loss, scalars = share_of(_part(features, number, parts))
         variables = tf.trainable_variables()
         scaled = loss if loss_scale is None else loss_scale.up(loss)
@@ -191,7 +196,10 @@ def clip_gradients(gradients, clip_norm):
     Dense first: the norm of IndexedSlices counts a word that occurs twice as two gradients.
     """
     dense = _dense(gradients)
-    norm = tf.identity(tf.global_norm(dense), name="gradient_norm")
+    # As tf.global_norm does it, but for the name: who looks for a bad gradient wants them singly.
+    squares = tf.stack([tf.nn.l2_loss(one) for one in dense if one is not None],
+                       name="gradient_squares")
+    norm = tf.sqrt(tf.reduce_sum(squares) * 2.0, name="gradient_norm")
     clipped, _ = tf.clip_by_global_norm(dense, clip_norm, use_norm=norm)
     return clipped, norm
 
@@ -211,8 +219,9 @@ def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu, 
     """Builds the training op.
 
     The rate is computed from the global step before it is incremented: the increment waits for
-    all updates, so no run differs from another by a race. A step counts also where float16's
-    gradients overflowed and nothing was updated.
+    all updates, so no run differs from another by a race. Gradients that are no numbers update
+    nothing, and the step does not count; with float16 it does, whose gradients overflow now and
+    then. (TPUs update whatever comes.)
 
     Args:
         loss: scalar tensor, the mean over a replica's examples; None with `gradients`.
@@ -229,7 +238,8 @@ def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu, 
 
     Returns:
         The op that does one step. The graph then holds the scalars `learning_rate:0` and
-        `gradient_norm:0` for progress displays.
+        `gradient_norm:0` for progress displays, and half the square of each gradient's norm in
+        `gradient_squares:0`, of the variables in the collection GRADIENT_NAMES.
 
     Raises:
         UserError: an unknown optimizer.
@@ -252,15 +262,21 @@ def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu, 
         gradients = tf.gradients(loss / replicas() if replicas() > 1 else loss, variables)
     gradients, norm = clip_gradients(_summed(gradients, loss_scale), clip_norm)
     pairs = list(zip(gradients, variables))
-    if loss_scale is not None:
-        finite = tf.math.is_finite(norm)
-        update = tf.group(stepper.apply_gradients(pairs, when=finite), loss_scale.adjust(finite))
-    elif use_tpu:
+    if not tf.get_collection(GRADIENT_NAMES):  # as they are of the first replica
+        for gradient, variable in pairs:
+            if gradient is not None:
+                tf.add_to_collection(GRADIENT_NAMES, variable.op.name)
+    finite, counts = tf.math.is_finite(norm), 1
+    if use_tpu:
         update = tf.tpu.CrossShardOptimizer(stepper).apply_gradients(pairs)
     else:
-        update = stepper.apply_gradients(pairs)
+        update = stepper.apply_gradients(pairs, when=finite)
+        if loss_scale is not None:
+            update = tf.group(update, loss_scale.adjust(finite))
+        else:
+            counts = tf.cast(finite, global_step.dtype.base_dtype)
     with tf.control_dependencies([update]):
-        return global_step.assign_add(1, read_value=False)
+        return global_step.assign_add(counts, read_value=False)
 
 
 def _summed(gradients, loss_scale):

@@ -9,20 +9,22 @@ import hashlib
 import itertools
 import os
 
-import batching
 import checkpoints
 import curves
 import distribution
 import estimators
 import exporting
 import files
+import interruption
 import masking
 import modeling
 import optimization
 import records
+import run_lock
 import run_record
 import runtime
 import selection
+import training_checks
 import numpy as np
 from absl import flags
 from console import say, table
@@ -36,12 +38,15 @@ READ_FILES_AT_ONCE = 8
 BEST_NAME = "model.ckpt-best"
 HASHED_BYTES = 1 << 26
 
-# Grouping by length: at most so many groups, of at least so many batches an epoch, by the lengths
-# of about so many records of so many files.
-MOST_GROUPS = 8
-BATCHES_OF_A_GROUP = 8
-LENGTHS_FROM = 2000
-LENGTHS_FROM_FILES = 20
+# Records are put together by length within windows: of so many batches, and of so many records
+# where batches are large, but at least LEAST_WINDOW batches; and at least so many windows an epoch.
+# How many records there are is judged by the first of them, of some of the files.
+MOST_BATCHES_OF_A_WINDOW = 50
+RECORDS_OF_A_WINDOW = 8192
+LEAST_WINDOW = 8
+WINDOWS_OF_AN_EPOCH = 8
+JUDGED_RECORDS = 2000
+JUDGED_FILES = 20
 
 Schedule = collections.namedtuple("Schedule", [
     "optimizer", "learning_rate", "num_train_steps", "num_warmup_steps", "poly_power",
@@ -300,7 +305,7 @@ def schema_of(spec):
     return records.UNMASKED if spec else records.PRETRAINING
 
 
-def reading_of(paths, sizes, random_seed):
+def reading_of(paths, sizes, random_seed, first_record=0, limits=None):
     """Returns the function from a dataset of serialised records to one of records without padding.
 
     Records that are not masked yet are masked, each time with other draws; the same seed gives the
@@ -308,6 +313,8 @@ def reading_of(paths, sizes, random_seed):
 
     Args:
         random_seed: None: draw one.
+        first_record: number of the dataset's first record in the order of all.
+        limits: of `value_limits`.
     """
     spec = masking_of(paths)
     seed = np.random.randint(1 << 31) if random_seed is None else random_seed
@@ -316,17 +323,17 @@ def reading_of(paths, sizes, random_seed):
     def read(dataset):
         if spec is None:
             return dataset.map(lambda record: without_padding(
-                records.decode(records.PRETRAINING, record, sizes)), **parallel)
-        dataset = dataset.apply(tf.data.experimental.enumerate_dataset())
+                records.decode(records.PRETRAINING, record, sizes, limits)), **parallel)
+        dataset = dataset.apply(tf.data.experimental.enumerate_dataset(first_record))
         return dataset.map(lambda number, record: masking.mask(
-            records.decode(records.UNMASKED, record, {"sequence": sizes["sequence"]}), spec,
+            records.decode(records.UNMASKED, record, {"sequence": sizes["sequence"]}, limits), spec,
             tf.stack([tf.constant(seed, tf.int64), number])), **parallel)
 
     return read
 
 
 def input_fn_builder(paths, sizes, is_training, random_seed=None, fixed_shapes=False,
-                     drop_remainder=False):
+                     drop_remainder=False, first_step=0, limits=None):
     """Returns the input_fn over record files.
 
     Training reads all files for ever, in an order drawn anew each epoch; evaluation reads them
@@ -334,46 +341,141 @@ def input_fn_builder(paths, sizes, is_training, random_seed=None, fixed_shapes=F
     are fewer files than workers, records of its own. Records may be padded or not: batches hold
     what they have without padding, are of like length in training, and padded to their longest.
 
+    A batch of training depends on the data, the seed and its number alone, so a run can go on at
+    any step. It then reads past what it has seen of the epoch, and once through the data to count
+    them.
+
     Args:
         sizes: {"sequence": S, "predictions": P}, the most there may be.
+        random_seed: of training; None: draw one.
         fixed_shapes: pad all batches to S and P (TPU, XLA).
         drop_remainder: leave an incomplete last batch out (TPUs need full ones).
+        first_step: step at which training goes on.
+        limits: of `value_limits`.
     """
-    read = reading_of(paths, sizes, random_seed)
+    shapes = {field.name: [sizes[field.length] if fixed_shapes else None]
+              if field.length in sizes else [field.length] for field in records.PRETRAINING}
 
     def input_fn(params, input_context=None):
         batch_size = params["batch_size"]
-        workers = input_context.num_input_pipelines if input_context else 1
-        shard_files = workers <= len(paths)
-        dataset = tf.data.Dataset.from_tensor_slices(tf.constant(paths))
-        if workers > 1 and shard_files:
-            dataset = dataset.shard(workers, input_context.input_pipeline_id)
-        if is_training:
-            dataset = dataset.shuffle(len(paths), seed=random_seed)
-            # Dataset.interleave with num_parallel_calls corrupts the heap of TensorFlow 1.15 when a
-            # session ends before the data do; this form of it does not.
-            dataset = dataset.apply(tf.data.experimental.parallel_interleave(
-                records.dataset, cycle_length=min(READ_FILES_AT_ONCE, len(paths)),
-                sloppy=False))
-            if not shard_files:
-                dataset = dataset.shard(workers, input_context.input_pipeline_id)
-            dataset = dataset.shuffle(SHUFFLE_BUFFER, seed=random_seed).repeat()
+        if not is_training:
+            dataset = tf.data.Dataset.from_tensor_slices(tf.constant(paths)).flat_map(
+                records.dataset)
+            read = reading_of(paths, sizes, random_seed, limits=limits)
+            dataset = read(dataset).padded_batch(batch_size, shapes, drop_remainder=drop_remainder)
+            return runtime.without_auto_shard(dataset.prefetch(2))
+
+        # ---- where to begin
+        seed = np.random.randint(1 << 31) if random_seed is None else random_seed
+        share = _share_of(paths, input_context)
+        window = 1 if fixed_shapes else batches_of_a_window(paths, batch_size)
+        first_batch = 0
+        if first_step:
+            first_batch = first_step * (input_context.num_replicas_in_sync
+                                        // input_context.num_input_pipelines
+                                        if input_context else 1)
+        first_record = first_batch // window * window * batch_size
+        epoch, seen = divmod(first_record, share.count()) if first_record else (0, 0)
+        if first_record:
+            say("The input goes on in epoch %d, after %d records" % (epoch + 1, seen))
+
+        # ---- from there on, for ever
+        numbers = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max)
+        dataset = numbers.flat_map(lambda number: share.epoch(number, seed))
+        dataset = reading_of(paths, sizes, seed, first_record, limits)(dataset.skip(seen))
+        if window > 1:
+            dataset = batches_by_length(dataset, batch_size, window, shapes, seed,
+                                        first_batch // window).skip(first_batch % window)
         else:
-            dataset = dataset.flat_map(records.dataset)
-        dataset = read(dataset)
-        shapes = {field.name: [sizes[field.length] if fixed_shapes else None]
-                  if field.length in sizes else [field.length] for field in records.PRETRAINING}
-        limits = length_limits(paths, batch_size) if is_training and not fixed_shapes else []
-        if limits:
-            dataset = dataset.apply(tf.data.experimental.bucket_by_sequence_length(
-                lambda features: tf.size(features["input_ids"]), limits,
-                [batch_size] * (len(limits) + 1), shapes, drop_remainder=True))
-        else:
-            dataset = dataset.padded_batch(batch_size, shapes,
-                                           drop_remainder=drop_remainder or is_training)
+            dataset = dataset.padded_batch(batch_size, shapes, drop_remainder=True)
         return runtime.without_auto_shard(dataset.prefetch(2))
 
     return input_fn
+
+
+class _Share(object):
+    """What a worker reads: every `step`-th record of some files, from number `first` on."""
+
+    def __init__(self, paths, first=0, step=1):
+        self._paths, self._first, self._step = paths, first, step
+
+    def epoch(self, number, seed):
+        """Returns the dataset of an epoch's serialised records. number: int64 tensor."""
+        seed = seed * 1000003 + number
+        dataset = tf.data.Dataset.from_tensor_slices(tf.constant(self._paths))
+        if len(self._paths) == 1:
+            dataset = dataset.flat_map(records.dataset)
+        else:
+            # Dataset.interleave with num_parallel_calls corrupts the heap of TensorFlow 1.15 when a
+            # session ends before the data do; this form of it does not.
+            dataset = dataset.shuffle(len(self._paths), seed=seed).apply(
+                tf.data.experimental.parallel_interleave(
+                    records.dataset, cycle_length=min(READ_FILES_AT_ONCE, len(self._paths)),
+                    sloppy=False))
+        if self._step > 1:
+            dataset = dataset.shard(self._step, self._first)
+        return dataset.shuffle(SHUFFLE_BUFFER, seed=seed)
+
+    def count(self):
+        """Reads the files through; returns the number of an epoch's records, at least 1."""
+        with tf.Graph().as_default(), tf.Session() as session:
+            dataset = tf.data.Dataset.from_tensor_slices(tf.constant(self._paths)).flat_map(
+                records.dataset)
+            count = session.run(dataset.reduce(np.int64(0), lambda total, _: total + 1))
+        return max(-(-(int(count) - self._first) // self._step), 1)
+
+
+def _share_of(paths, context):
+    """Returns the _Share of a distributed training's worker, or of the only one."""
+    workers = context.num_input_pipelines if context else 1
+    if workers == 1:
+        return _Share(paths)
+    if workers <= len(paths):
+        return _Share(paths[context.input_pipeline_id::workers])
+    return _Share(paths, context.input_pipeline_id, workers)
+
+
+def batches_by_length(dataset, batch_size, window, shapes, seed, first_window=0):
+    """Makes batches of records of like length, of so many batches' records at a time.
+
+    The records of a window are sorted by length and cut into batches, which come in a random order.
+
+    Args:
+        dataset: of records without padding, without end.
+        window: number of batches.
+        shapes: as for padded_batch.
+        seed, first_window: numbers that the order follows from.
+
+    Returns:
+        dataset of batches, padded to their longest record.
+    """
+    by_length = {field.name: field.length for field in records.PRETRAINING
+                 if not isinstance(field.length, int)}
+    measures = {"sequence": "input_ids", "predictions": "masked_lm_ids"}
+
+    def measured(features):
+        return features, {size: tf.size(features[name]) for size, name in measures.items()}
+
+    def cut(number, padded):
+        features, lengths = padded
+        order = tf.argsort(lengths["sequence"], stable=True)
+        batches = tf.random.stateless_uniform([window], tf.stack([
+            tf.constant(seed, tf.int64), number]))
+        order = tf.gather(tf.reshape(order, [window, batch_size]), tf.argsort(batches))
+        return tf.data.Dataset.from_tensor_slices(order).map(lambda rows: {
+            name: tf.gather(values[:, :tf.reduce_max(tf.gather(lengths[by_length[name]], rows))]
+                            if name in by_length else values, rows)
+            for name, values in features.items()})
+
+    def sized(batch):
+        for tensor in batch.values():
+            tensor.set_shape([batch_size] + tensor.shape.as_list()[1:])
+        return batch
+
+    windows = dataset.map(measured).padded_batch(
+        batch_size * window, (shapes, {size: [] for size in measures}), drop_remainder=True)
+    return windows.apply(tf.data.experimental.enumerate_dataset(first_window)).flat_map(
+        cut).map(sized)
 
 
 def without_padding(features):
@@ -391,20 +493,21 @@ def _end(values):
                                                   places)], axis=0))
 
 
-def length_limits(paths, batch_size):
-    """Returns where to part records by length, judged by some of them: batching.boundaries.
+def batches_of_a_window(paths, batch_size):
+    """Returns from how many batches' records those of like length are put together.
 
-    Fewer groups for less data, so that no batch holds the same few records again and again.
+    Fewer for less data, so that no batch holds the same few records again and again.
     """
-    lengths, bytes_read = [], 0
-    for path in paths[:LENGTHS_FROM_FILES]:
+    seen, bytes_read = 0, 0
+    for path in paths[:JUDGED_FILES]:
         for serialized in itertools.islice(
-                records.read(path), -(-LENGTHS_FROM // min(len(paths), LENGTHS_FROM_FILES))):
-            lengths.append(records.length(serialized))
+                records.read(path), -(-JUDGED_RECORDS // min(len(paths), JUDGED_FILES))):
+            seen += 1
             bytes_read += len(serialized)
-    count = len(lengths) * sum(files.size(path) for path in paths) / max(bytes_read, 1)
-    groups = min(MOST_GROUPS, int(count / (batch_size * BATCHES_OF_A_GROUP)))
-    return batching.boundaries(lengths, groups) if groups > 1 else []
+    count = seen * sum(files.size(path) for path in paths) / max(bytes_read, 1)
+    return max(1, min(int(count / (batch_size * WINDOWS_OF_AN_EPOCH)),
+                      max(RECORDS_OF_A_WINDOW // batch_size, LEAST_WINDOW),
+                      MOST_BATCHES_OF_A_WINDOW))
 
 
 def warn_if_never_filled(paths, batch_size):
@@ -437,6 +540,12 @@ def run(values, settings, layout, config, keep_best=False, init_from_group0=Fals
     Raises:
         UserError: something does not fit; nothing has then been written.
     """
+    with interruption.terminable(), run_lock.RunLock(settings.output_dir) as lock:
+        _run_alone(values, settings, layout, config, keep_best, init_from_group0, lock)
+
+
+def _run_alone(values, settings, layout, config, keep_best, init_from_group0, lock):
+    """As `run`, for the only run in the folder; lock: run_lock.RunLock."""
     # ---- everything that can be refused
     check_numbers(values, config)
     if not (values["do_train"] or values["do_eval"]):
@@ -469,6 +578,8 @@ def run(values, settings, layout, config, keep_best=False, init_from_group0=Fals
         record.require_same_settings(trained_with, refuse=False)
     files.make_dir(settings.output_dir, "output_dir")
     if distribution.is_chief(settings):
+        lock.take()
+        checkpoints.remove_unfinished(settings.output_dir)
         record.begin(values, start and start.prefix, config=config,
                      keep_start=bool(checkpoints.latest_in(settings.output_dir)),
                      trained_with=trained_with if values["do_train"] else None,
@@ -485,8 +596,8 @@ def run(values, settings, layout, config, keep_best=False, init_from_group0=Fals
             settings.precision == "float16")
         model_fn = model_fn_builder(config, layout.model_class, schedule, start, settings.use_tpu,
                                     settings.recompute)
-        train(model_fn, settings, config, train_files, sizes, values["train_batch_size"],
-              values["num_train_steps"])
+        train(model_fn, settings, config, train_files, sizes, schedule,
+              values["train_batch_size"])
     if not distribution.is_chief(settings):
         return  # the rest is one machine's work
     results, chosen = {}, checkpoints.latest_in(settings.output_dir)
@@ -631,26 +742,31 @@ def check_numbers(values, config):
             "reaches its peak" % (values["num_warmup_steps"], values["num_train_steps"]))
 
 
-def train(model_fn, run, config, paths, sizes, batch_size, num_train_steps):
-    """Trains up to `num_train_steps` in all; goes on from the folder's last checkpoint."""
-    latest = checkpoints.latest_in(run.output_dir)
-    if latest and checkpoints.step_in_name(latest) >= num_train_steps:
-        say("Already trained to step %d; raise --num_train_steps to train on"
-            % checkpoints.step_in_name(latest))
+def train(model_fn, run, config, paths, sizes, schedule, batch_size):
+    """Trains to the end of a Schedule; goes on from the folder's last checkpoint."""
+    done, steps = checkpoints.step_reached(run.output_dir), schedule.num_train_steps
+    if done >= steps:
+        say("Already trained to step %d; raise --num_train_steps to train on" % done)
         return
     in_a_step = distribution.examples_per_step(run, batch_size)
+    hooks = [estimators.ProgressHook("pre-train", steps, () if run.use_tpu else CURVES,
+                                     run.output_dir, in_a_step)]
     if distribution.is_chief(run):
         warn_if_never_filled(paths, in_a_step)
-    hook = estimators.ProgressHook("pre-train", num_train_steps, () if run.use_tpu else CURVES,
-                                   run.output_dir, in_a_step)
+        training_checks.warn_of_rate(schedule.optimizer, schedule.learning_rate, in_a_step)
+    if not run.use_tpu:
+        hooks.append(training_checks.NumbersHook(
+            run.output_dir, np.log(config.vocab_size) + np.log(2.0), schedule.loss_scaling))
     estimator = estimators.make_estimator(model_fn, run, run.output_dir,
                                           train_batch_size=batch_size)
     with records.naming_the_damaged(paths, schema_of(masking_of(paths)), sizes,
                                     value_limits(config, sizes)):
-        estimators.train(estimator, run, input_fn_builder(paths, sizes, True, run.random_seed,
-                                                          fixed_shapes=run.use_tpu or run.xla),
-                         num_train_steps, [hook])
-    say("Trained to step %d: %s" % (num_train_steps, checkpoints.latest_in(run.output_dir)))
+        estimators.train(
+            estimator, run, input_fn_builder(paths, sizes, True, run.random_seed,
+                                             fixed_shapes=run.use_tpu or run.xla, first_step=done,
+                                             limits=value_limits(config, sizes)),
+            steps, hooks)
+    say("Trained to step %d: %s" % (steps, checkpoints.latest_in(run.output_dir)))
 
 
 def evaluate(model_fn, run, config, paths, sizes, batch_size, coverage, name):
@@ -667,7 +783,8 @@ def evaluate(model_fn, run, config, paths, sizes, batch_size, coverage, name):
                                     value_limits(config, sizes)):
         metrics = estimator.evaluate(
             input_fn_builder(paths, sizes, False, fixed_shapes=run.use_tpu or run.xla,
-                             drop_remainder=run.use_tpu), steps=steps,
+                             drop_remainder=run.use_tpu, limits=value_limits(config, sizes)),
+            steps=steps,
             hooks=[estimators.ProgressHook("evaluate %s" % name, steps)])
     return evaluation_results(metrics, covered, total)
 

@@ -110,9 +110,12 @@ def _translate(error):
     told = [line for line in lines if line != "Graph execution error:"
             and not line.startswith(("Detected at node", "File ", "Original stack trace"))]
     first_line = (told or lines or ["nothing"])[0]
+    if "No space left" in first_line or "quota exceeded" in first_line:
+        return UserError("the disk is full: make room, then the same command goes on from what was "
+                         "finished\n  TensorFlow says: %s" % first_line)
     remedies = (
         (tf.errors.ResourceExhaustedError,
-         "out of memory or disk space: lower the batch size or the sequence length"),
+         "out of memory: lower the batch size or the sequence length"),
         (tf.errors.DataLossError,
          "a file is damaged (cut short or corrupted); make or copy it again"),
         (tf.errors.PermissionDeniedError, "a file or folder may not be read or written"),

@@ -114,7 +114,7 @@ class SavedModel(object):
 def write_frozen(frozen, path):
     """Writes a GraphDef of constants; inputs and output have their names and no scope."""
     with files.open_binary(path, "wb") as stream:
-        stream.write(frozen.graph_def.SerializeToString())
+        stream.write(frozen.graph_def.SerializeToString(deterministic=True))
 
 
 def read_frozen(path, inputs, output):

@@ -67,8 +67,7 @@ class FullTokenizer(object):
         self.file = spm_model_file if self.is_sentencepiece else vocab_file
         if self.is_sentencepiece:
             self.sp_model = load_spm_model(spm_model_file)
-            self.vocab = collections.OrderedDict(
-                (self.sp_model.id_to_piece(i), i) for i in range(len(self.sp_model)))
+            self.vocab = pieces_of(self.sp_model, spm_model_file)
         else:
             self.vocab = load_vocab(vocab_file)
             self.basic_tokenizer = BasicTokenizer(do_lower_case)
@@ -380,6 +379,19 @@ def load_spm_model(spm_model_file):
     except RuntimeError as error:
         raise UserError("--spm_model_file=%s is not a SentencePiece model: name the .model file "
                         "that spm_train wrote" % spm_model_file) from error
+
+
+def pieces_of(model, path):
+    """Returns an ordered dict of piece to id; UserError when the model at `path` is damaged."""
+    pieces = collections.OrderedDict()
+    for number in range(len(model)):
+        try:
+            piece = model.id_to_piece(number)
+        except UnicodeDecodeError as error:
+            raise UserError("--spm_model_file=%s is damaged: its piece %d is no text; copy or "
+                            "download it again" % (path, number)) from error
+        pieces.setdefault(piece, number)
+    return pieces
 
 
 def spm_pieces(model, text, do_lower_case):

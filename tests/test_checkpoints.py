@@ -242,3 +242,79 @@ def test_loading_takes_the_values(released):
         for name, value in pretraining_weights().items():
             variable = [v for v in tf.global_variables() if v.op.name == name][0]
             np.testing.assert_array_equal(session.run(variable), value)
+
+
+# ---------------------------------------------------------------------------------------------
+# What was only half written
+# ---------------------------------------------------------------------------------------------
+
+@pytest.fixture()
+def run_folder(tmp_path):
+    """Checkpoints of steps 0, 4 and 8; the state file names the last."""
+    for step in (0, 4, 8):
+        write_checkpoint(tmp_path / ("model.ckpt-%d" % step), {"x": np.full([50], step, "float32")})
+    files.write_text(str(tmp_path / "checkpoint"), 'model_checkpoint_path: "model.ckpt-8"\n')
+    return tmp_path
+
+
+def cut(path, share):
+    content = path.read_bytes()
+    path.write_bytes(content[:int(len(content) * share)])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("damage, message", [
+    (lambda data, index: cut(data, 0.9), "is cut short: its data files hold 180 bytes"),
+    (lambda data, index: cut(data, 0), "is cut short"),
+    (lambda data, index: os.remove(str(data)), "has no data file"),
+    (lambda data, index: cut(index, 0.5), "cannot be read"),
+    (lambda data, index: cut(index, 0), "cannot be read"),
+    (lambda data, index: flip(data), "is damaged at x")])
+def test_the_last_whole_checkpoint_is_gone_on_from(run_folder, capsys, damage, message):
+    damage(run_folder / "model.ckpt-8.data-00000-of-00001", run_folder / "model.ckpt-8.index")
+    assert checkpoints.last_sound_in(str(run_folder)) == str(run_folder / "model.ckpt-4")
+    err = capsys.readouterr().err
+    assert "WARNING: passed over: checkpoint %s" % (run_folder / "model.ckpt-8") in err
+    assert message in err
+    checkpoints.last_sound_in(str(run_folder))
+    assert not capsys.readouterr().err  # it has been said
+    if message != "is damaged at x":  # which only the numbers tell
+        assert checkpoints.latest_in(str(run_folder)) == str(run_folder / "model.ckpt-4")
+        assert checkpoints.step_reached(str(run_folder)) == 4
+        assert checkpoints.trained_in(str(run_folder)) == [str(run_folder / "model.ckpt-4")]
+
+
+def test_numbers_that_are_none_are_no_checkpoint(run_folder, capsys):
+    for value in (np.nan, np.inf):
+        write_checkpoint(run_folder / "model.ckpt-8", {"x": np.float32([1, value])})
+        assert checkpoints.last_sound_in(str(run_folder)) == str(run_folder / "model.ckpt-4")
+    assert "x holds NaN or infinite numbers" in capsys.readouterr().err
+
+
+def test_without_any_sound_checkpoint_nothing_is_begun_anew(run_folder):
+    for name in os.listdir(str(run_folder)):
+        if ".data-" in name:
+            cut(run_folder / name, 0.5)
+    with pytest.raises(UserError, match="no checkpoint in --output_dir=.* can be used"):
+        checkpoints.last_sound_in(str(run_folder))
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"\0\0", b"\xff\xfe\x00", b'model_checkpoint_path: "model.ckpt-77"\n',
+    b'model_checkpoint_path: "model.c'])
+def test_a_state_file_that_names_nothing_does_not_matter(run_folder, content):
+    (run_folder / "checkpoint").write_bytes(content)
+    assert checkpoints.last_sound_in(str(run_folder)) == str(run_folder / "model.ckpt-8")
+    checkpoints._make_state_name(str(run_folder), str(run_folder / "model.ckpt-8"))
+    assert tf.train.latest_checkpoint(str(run_folder)) == str(run_folder / "model.ckpt-8")
+
+
+def test_an_empty_folder_holds_no_checkpoint(tmp_path):
+    assert checkpoints.last_sound_in(str(tmp_path)) is None
+    assert checkpoints.last_sound_in(str(tmp_path / "none")) is None
+    assert checkpoints.step_reached(str(tmp_path)) == 0

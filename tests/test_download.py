@@ -839,7 +839,7 @@ def _staged(tmp_path, downloads_file, members):
     (["--name=tnew"], 'Did you mean "tnews"?'), (["--name="], "--name is missing"),
     (["--name=tnews"], "--output_dir is missing"),
     (["--name=tnews", "--output_dir=gs://bucket/x"], "not a local folder"),
-    (["--name=tnews", "--output_dir=x", "--timeout=0"], "--timeout=0.0 is not a positive"),
+    (["--name=tnews", "--output_dir=x", "--timeout=0"], "--timeout=0.0: a number"),
     (["--name=tnews", "--output_dir=x", "--mirror=ftp://host/"], "mirror"),
     (["--name=tnews", "--downloads_file=nowhere.json"], "--downloads_file=nowhere.json"),
     (["--nam=tnews"], "nam")])

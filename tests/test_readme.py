@@ -9,8 +9,10 @@ import re
 import pytest
 
 import args
+import entities
 import files
 import own_data
+import reading_comprehension
 import records
 import tasks
 
@@ -18,7 +20,9 @@ LANGUAGES = ("README.md", "README_en.md")
 # Modules that define flags for a script beside its own.
 _PRETRAINING, _CLASSIFYING = ["pretraining.py", "estimators.py"], ["finetuning.py", "estimators.py"]
 FLAG_MODULES = {"run_pretraining.py": _PRETRAINING, "run_pretraining_google.py": _PRETRAINING,
-                "run_classifier.py": _CLASSIFYING, "run_classifier_sp_google.py": _CLASSIFYING}
+                "run_classifier.py": _CLASSIFYING, "run_classifier_sp_google.py": _CLASSIFYING,
+                "run_mrc.py": _CLASSIFYING + ["model_flags.py"],
+                "run_ner.py": _CLASSIFYING + ["model_flags.py"]}
 
 # What a shell script takes beside the flags of the Python script behind it.
 SHELL_SCRIPTS = {
@@ -26,6 +30,8 @@ SHELL_SCRIPTS = {
     "run_classifier_lcqmc.sh": ("run_classifier.py", {"sample", "from_scratch"}),
     "create_pretrain_data.sh": ("create_pretraining_data.py", {"sample"}),
     "run_tests.sh": (None, set()),
+    "tests/faults/run_all.sh": (None, {"short", "list", "only", "seed"}),
+    "tests/fuzz/run.sh": (None, set()),
 }
 ABSL_FLAGS = {"help", "helpfull"}
 
@@ -37,10 +43,12 @@ OUTPUTS = {
     "vectors.json", "openapi.json",
     "corpus.json", "corpus.held_out.txt", "tf_news_zh_1.tfrecord", "tf_corpus.json",
     "tf_corpus-00000-of-00004.tfrecord",
-    "tf_news_2016_zh_raw_news2016zh_1.tfrecord"}
+    "tf_news_2016_zh_raw_news2016zh_1.tfrecord",
+    "predictions.json", "nbest_predictions.json", "cmrc2018_predict.json", "dev_predictions.json",
+    "dev_nbest_predictions.json", "reading.json", "cluener_predict.json", "entities.json"}
 BROUGHT = {"train.txt", "dev.txt", "test.txt", "xnli.dev.tsv", "xnli.test.tsv",
            "multinli.train.zh.tsv", "train.tsv", "dev.tsv", "test.tsv", "dev_matched.tsv",
-           "test_matched.tsv"}
+           "test_matched.tsv", "train.json", "dev.json"}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -192,6 +200,7 @@ def test_every_flag_in_the_prose_exists(text, root):
         known |= defined_flags(root, "benchmarks/" + name)
     for _, own in SHELL_SCRIPTS.values():
         known |= own
+    known |= {"family", "show"}  # of tests/faults/bad_inputs/run.py
     spans = re.findall(r"`([^`\n]*)`", prose(text))
     named = {flag for span in spans for flag in re.findall(r"(?<!\w)--([a-z0-9_]+)", span)}
     assert len(named) > 20
@@ -213,7 +222,8 @@ def test_variables_set_before_a_command_are_read_by_its_script(text, root):
 def test_tasks_named_in_commands_exist(text):
     named = re.findall(r"--(?:task_name|settings)=(\w+)", " ".join(commands(text)))
     named += re.findall(r"TASKS=\"?(\w+)", " ".join(commands(text)))
-    assert set(own_data.NAMES) < set(named) <= set(own_data.names())
+    assert set(own_data.NAMES) < set(named) <= set(own_data.names()) | set(
+        reading_comprehension.TASK_NAMES) | set(entities.TASK_NAMES)
 
 
 def test_downloads_named_in_commands_exist(text, root):
@@ -224,7 +234,8 @@ def test_downloads_named_in_commands_exist(text, root):
 
 def test_files_named_in_the_text_exist_or_are_known_outputs(text, root):
     here = {os.path.basename(path) for pattern in (
-        "*", "data/*", "albert_config/*", "benchmarks/*", "requirements/*", "tests/*")
+        "*", "data/*", "albert_config/*", "benchmarks/*", "requirements/*", "tests/*",
+        "tests/faults/*", "tests/faults/bad_inputs/*", "tests/fuzz/*")
             for path in glob.glob(os.path.join(root, pattern))}
     here |= {os.path.basename(table_row[1]) for table_row in table(text, "models")}
     here |= {tasks.get(name).submission_name for name in tasks.clue_names()}

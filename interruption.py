@@ -1,0 +1,101 @@
+"""Ctrl-C and SIGTERM: training saves a checkpoint before it ends, all else ends at once.
+
+Either way the run says in one sentence how to go on, and its exit status is the shells' 130 or 143.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+
+from console import say
+
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+def end(number, sentence):
+    """Ends the program because of a signal: raises SystemExit with the status that shells expect.
+
+    Args:
+        number: the signal's; sentence: what is said.
+    """
+    sys.stdout.flush()
+    say("ERROR: " + sentence)
+    sys.exit(128 + number)
+
+
+@contextlib.contextmanager
+def terminable():
+    """Within the block, SIGTERM ends the run as Ctrl-C does: what was being written is tidied up.
+
+    It is Python's own thread that signals interrupt; in another one the block changes nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _end_at_once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end_at_once(number, frame):
+    del frame
+    signal.signal(number, signal.SIG_DFL)  # a second one does not wait for any tidying up
+    end(number, "ended by SIGTERM; give the same command again to go on")
+
+
+class Watch(object):
+    """Notes the first signal within its block, for training to end after the step under way.
+
+    A second signal ends the process at once. Signals are read by a thread: Python's own handlers
+    would wait until TensorFlow's step, of minutes perhaps, is over. In other than the main thread
+    the block changes nothing.
+
+    Attributes:
+        number: the signal that came first, or None.
+    """
+
+    def __init__(self):
+        self.number = None
+        self._before, self._pipe, self._thread = {}, None, None
+
+    def __enter__(self):
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        reading, writing = self._pipe = os.pipe()
+        os.set_blocking(writing, False)
+        self._fd_before = signal.set_wakeup_fd(writing)
+        for number in NAMES:  # the wakeup needs a handler, which itself has nothing to do
+            self._before[number] = signal.signal(number, lambda *_: None)
+        self._thread = threading.Thread(target=self._read, args=(reading,), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        if self._thread is None:
+            return
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._fd_before)
+        os.close(self._pipe[1])  # which ends the thread
+        self._thread.join()
+        os.close(self._pipe[0])
+
+    def _read(self, reading):
+        while True:
+            came = os.read(reading, 1)
+            if not came:
+                return
+            number = came[0]
+            if number not in NAMES:
+                continue
+            if self.number is not None:
+                say("ERROR: ended at once by a second %s; give the same command again to go on "
+                    "from the last checkpoint" % NAMES[number])
+                os._exit(128 + number)
+            self.number = number
+            say("%s: saving a checkpoint after this step, then ending; once more ends at once"
+                % NAMES[number])
