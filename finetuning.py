@@ -118,7 +118,8 @@ def run(values, settings, model, kind=None):
     Raises:
         UserError: something does not fit; nothing has then been written.
     """
-    with interruption.terminable(), run_lock.RunLock(settings.output_dir) as lock:
+    with interruption.terminable(), run_lock.RunLock(
+            settings.output_dir, distribution.is_chief(settings)) as lock:
         _run_alone(values, settings, model, kind or Classification(), lock)
 
 

@@ -540,7 +540,8 @@ def run(values, settings, layout, config, keep_best=False, init_from_group0=Fals
     Raises:
         UserError: something does not fit; nothing has then been written.
     """
-    with interruption.terminable(), run_lock.RunLock(settings.output_dir) as lock:
+    with interruption.terminable(), run_lock.RunLock(
+            settings.output_dir, distribution.is_chief(settings)) as lock:
         _run_alone(values, settings, layout, config, keep_best, init_from_group0, lock)
 
 

@@ -22,8 +22,15 @@ class RunLock(object):
     locks (NFS mostly does). Remote folders, such as gs://, have none: there nothing is held.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, is_owner=True):
+        """Locks nothing yet.
+
+        Args:
+            is_owner: False for a worker that trains together with others: the folder is the
+                chief's, who holds it for all.
+        """
         self._folder, self._path = folder, os.path.join(folder, NAME)
+        self._can_lock = is_owner and not files.is_remote(self._path)
         self._stream = None
 
     def __enter__(self):
@@ -32,7 +39,7 @@ class RunLock(object):
         Raises:
             UserError: another run holds the folder; the message names it.
         """
-        if not files.is_remote(self._path) and os.path.exists(self._path):
+        if self._can_lock and os.path.exists(self._path):
             self.take()
         return self
 
@@ -42,7 +49,7 @@ class RunLock(object):
         Raises:
             UserError: as for the beginning of the block.
         """
-        if self._stream is not None or files.is_remote(self._path):
+        if self._stream is not None or not self._can_lock:
             return
         stream = self._open_locked()
         while stream is not None and not self._is_in_place(stream):
