@@ -538,8 +538,8 @@ def _start(model, num_threads, gpu_memory_fraction, precision):
 def _with_constants(session, config, outputs, poolings):
     """Returns the same in a new session, the weights as constants; the old session is closed.
 
-    TensorFlow rounds constants once, but variables in each run, which takes longer than the rest of
-    a short text's (benchmarks/inference.py).
+    TensorFlow rounds constants once, but variables in each run, which short texts are too small to
+    make up for.
     """
     ends = [outputs.probabilities, outputs.words] + sum(poolings.values(), [])
     kept = [end.op.name for end in ends + outputs.inputs + [outputs.positions] if end is not None]

@@ -491,6 +491,12 @@ def _attention_weights(query, key, bias):
     return tf.nn.softmax(scores if bias is None else scores + bias)
 
 
+def _with_column(rows, column):
+    """Appends [..., 1] to [..., D], and zeros up to a multiple of 4: odd widths are slow."""
+    filling = -(rows.shape.as_list()[-1] + 1) % 4
+    return tf.concat([rows, column, tf.zeros_like(rows[..., :filling])], -1)
+
+
 def attend_in_parts(query, key, value, bias, parts, rate=0.0, seed=None):
     """Sums of values by attention, without holding the weights of all examples at a time.
 
@@ -511,7 +517,7 @@ def attend_in_parts(query, key, value, bias, parts, rate=0.0, seed=None):
     Returns:
         [B, N, F, D].
     """
-    batch, size = tf.shape(query)[0], query.shape.as_list()[-1]
+    batch = tf.shape(query)[0]
     bias = (tf.zeros_like(key[..., :1]) if bias is None else  # [B, N, T, 1]
             tf.ones_like(key[..., :1]) * tf.transpose(bias, [0, 1, 3, 2]))
 
@@ -519,14 +525,10 @@ def attend_in_parts(query, key, value, bias, parts, rate=0.0, seed=None):
         return [tensor[batch * number // parts:batch * (number + 1) // parts]
                 for tensor in tensors]
 
-    def with_column(rows, column):
-        filling = tf.zeros_like(rows[..., :-(size + 1) % 4])  # even widths are multiplied faster
-        return tf.concat([rows, column, filling], -1)
-
     def weights_of(query, key, bias, number, seed):
         """Returns the weights before dropout, and dropout's factors for them."""
         weights = _attention_weights(
-            with_column(query, tf.ones_like(query[..., :1])), with_column(key, bias), None)
+            _with_column(query, tf.ones_like(query[..., :1])), _with_column(key, bias), None)
         return weights, dropout_factors(weights, rate, seed + [number, 0]) if rate else 1.0
 
     @tf.custom_gradient
@@ -556,8 +558,8 @@ def attend_in_parts(query, key, value, bias, parts, rate=0.0, seed=None):
                 if rate:
                     slope = tf.matmul(up, v, transpose_b=True) * factors - mean
                 else:
-                    slope = tf.matmul(with_column(up, -mean),
-                                      with_column(v, tf.ones_like(v[..., :1])), transpose_b=True)
+                    slope = tf.matmul(_with_column(up, -mean), _with_column(
+                        v, tf.ones_like(v[..., :1])), transpose_b=True)
                 slope *= weights
                 of_query.append(tf.matmul(slope, k))
                 of_key.append(tf.matmul(slope, q, transpose_a=True))

@@ -47,7 +47,7 @@ def main():
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--short", action="store_true", help="few tries: about two minutes")
+    parser.add_argument("--short", action="store_true", help="few tries of each fault")
     parser.add_argument("--only", default="", help="faults whose name holds this text")
     parser.add_argument("--seed", type=int, default=int(time.time()) % 10 ** 6,
                         help="of the random moments (default: another one each time)")
