@@ -52,20 +52,6 @@ def negative_log_likelihood(logits, label_ids):
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label_ids, logits=logits)
 
 
-def metric_fn(label_ids, logits, weights):
-    """Accuracy, mean loss and confusion matrix over the rows that count."""
-    nll = negative_log_likelihood(logits, label_ids)
-    predicted = tf.argmax(logits, -1, output_type=tf.int32)
-    classes = logits.shape.as_list()[-1]
-    total = tf.get_variable(
-        "confusion", [classes, classes], initializer=tf.zeros_initializer(), trainable=False,
-        collections=[tf.GraphKeys.LOCAL_VARIABLES, tf.GraphKeys.METRIC_VARIABLES])
-    counts = tf.confusion_matrix(label_ids, predicted, classes, tf.float32, weights=weights)
-    return {"eval_accuracy": tf.metrics.accuracy(label_ids, predicted, weights=weights),
-            "eval_loss": tf.metrics.mean(nll, weights=weights),
-            "confusion": (total.read_value(), total.assign_add(counts))}
-
-
 class ClassObjective(object):
     """What a classifier learns and tells: the class of each text.
 
@@ -104,14 +90,8 @@ class ClassObjective(object):
     def predictions(self, features, logits):
         """What prediction gives for each row: {name: tensor [B, ...]}."""
         del features
-        return {"probabilities": tf.nn.softmax(logits)}
-
-    def evaluation(self, features, logits):
-        """Returns (loss, what an estimator takes as eval_metrics)."""
-        label_ids = features["label_ids"]
-        weights = tf.cast(features["is_real_example"], tf.float32)
-        return (tf.reduce_mean(negative_log_likelihood(logits, label_ids)),
-                (metric_fn, [label_ids, logits, weights]))
+        return {"probabilities": tf.nn.softmax(logits),
+                "log_probabilities": tf.nn.log_softmax(logits)}
 
 
 def model_fn_builder(config, model_class, head, recipe=None, model_fit=None, use_tpu=False,
@@ -131,6 +111,8 @@ def model_fn_builder(config, model_class, head, recipe=None, model_fit=None, use
 def model_fn_of(objective, recipe=None, model_fit=None, use_tpu=False):
     """Returns the model_fn of an estimator for an objective, ClassObjective or another task's.
 
+    It trains and predicts; evaluations score what it predicts.
+
     Args:
         recipe, model_fit: as for `model_fn_builder`.
     """
@@ -138,15 +120,10 @@ def model_fn_of(objective, recipe=None, model_fit=None, use_tpu=False):
         del labels, params
         if mode == tf.estimator.ModeKeys.TRAIN:
             return train_spec(features)
-        logits = objective.logits(features, False)
-        scaffold = estimators.scaffold_fn(model_fit, use_tpu, with_global_step=True)
-        if mode == tf.estimator.ModeKeys.PREDICT:
-            return tf.estimator.tpu.TPUEstimatorSpec(
-                mode, scaffold_fn=scaffold, predictions=dict(
-                    objective.predictions(features, logits), row=features["row"]))
-        loss, eval_metrics = objective.evaluation(features, logits)
+        predictions = objective.predictions(features, objective.logits(features, False))
         return tf.estimator.tpu.TPUEstimatorSpec(
-            mode, loss=loss, scaffold_fn=scaffold, eval_metrics=eval_metrics)
+            mode, scaffold_fn=estimators.scaffold_fn(model_fit, use_tpu),
+            predictions=dict(predictions, row=features["row"]))
 
     def train_spec(features):
         # ---- gradients; shares are divided by what the whole batch holds, so that they add up
@@ -334,14 +311,13 @@ class Tuner(object):
         Yields:
             (example's place in the split, {name: array}).
         """
-        model_fit = checkpoints.fit_with_heads(prefix, self._shapes)
-        estimator = estimators.make_estimator(
-            self._model_fn(model_fit), self._run, self._path("eval"), train_batch_size=batch_size,
-            predict_batch_size=batch_size)
+        model_fn = self._model_fn(checkpoints.fit_with_heads(prefix, self._shapes))
         progress = Progress(label, len(split.examples), "example")
         done = 0
         with self._naming_a_damaged_cache(split):
-            for prediction in estimator.predict(self._input_fn(split, False, batch_size)):
+            for prediction in estimators.predicted_rows(
+                    model_fn, self._run, self._input_fn(split, False, batch_size), batch_size,
+                    self._path("eval")):
                 row = prediction["row"]
                 if row < len(split.examples):  # beyond them: what fills a TPU's batch
                     yield row, prediction
@@ -388,20 +364,18 @@ class Classifier(Tuner):
 
     def _evaluate_one(self, split, batch_size, prefix):
         """Returns (row of results, confusion matrix [C, C])."""
-        model_fit = checkpoints.fit_with_heads(prefix, self._shapes)
-        steps = -(-len(split.examples) // batch_size)
-        estimator = estimators.make_estimator(
-            self._model_fn(model_fit), self._run, self._path("eval"), train_batch_size=batch_size,
-            eval_batch_size=batch_size)
-        hook = estimators.ProgressHook("evaluate %s" % os.path.basename(prefix), steps)
-        with self._naming_a_damaged_cache(split):
-            results = estimator.evaluate(self._input_fn(split, False, batch_size), steps=steps,
-                                         hooks=[hook])
-        matrix = results["confusion"].astype(int)
+        labels = [self._task.labels.index(example.label) for example in split.examples]
+        predicted, losses = np.zeros([2, len(labels)])
+        for row, prediction in self._predicted(split, batch_size, prefix,
+                                               "evaluate %s" % os.path.basename(prefix)):
+            scores = prediction["log_probabilities"]
+            predicted[row], losses[row] = scores.argmax(), -scores[labels[row]]
+        matrix = metrics.confusion(labels, predicted.astype(int), self._head.classes)
         scores = metrics.report(matrix, self._task.labels)
-        return {"step": int(results["global_step"]),
-                "eval_accuracy": float(results["eval_accuracy"]),
-                "eval_loss": float(results["eval_loss"]), "macro_f1": scores.macro_f1}, matrix
+        row = {"step": self._step_of(prefix), "eval_accuracy": scores.accuracy,
+               "eval_loss": float(losses.mean()), "macro_f1": scores.macro_f1}
+        self._write_scores(row)
+        return row, matrix
 
     def _results(self, best):
         return {name: best[name] for name in ("eval_accuracy", "eval_loss", "macro_f1")}

@@ -1,7 +1,9 @@
 """Running models: TPU, GPU or CPU estimators, their flags, initialisation, progress, curves."""
 
 import collections
+import concurrent.futures
 import contextlib
+import itertools
 import os
 import time
 
@@ -349,6 +351,64 @@ def _tpu_cluster(run):
         raise UserError("--tpu_name=%s cannot be found (%s); check --tpu_name, --tpu_zone and "
                         "--gcp_project, and that this machine is in the cloud"
                         % (run.tpu_name, error)) from error
+
+
+# Batches of a prediction that a CPU computes at the same time: while one is at an operation that
+# occupies one core, another uses the rest. (More gain nothing; benchmarks/finetune.py.)
+SIDE_BY_SIDE = 2
+
+
+def predicted_rows(model_fn, run, input_fn, batch_size, model_dir):
+    """Yields what a model_fn predicts for each row of an input, in no certain order.
+
+    On a TPU its estimator does the work, elsewhere one session here.
+
+    Args:
+        model_fn: as for `make_estimator`; it loads the weights.
+        batch_size: examples a batch, what input_fn gets as params["batch_size"].
+        model_dir: folder for what the TPU's estimator leaves behind.
+
+    Yields:
+        {name: array}.
+    """
+    if run.use_tpu:
+        estimator = make_estimator(model_fn, run, model_dir, train_batch_size=batch_size,
+                                   predict_batch_size=batch_size)
+        for row in estimator.predict(input_fn):
+            yield row
+        return
+    params = {"batch_size": batch_size}
+    with tf.Graph().as_default():
+        iterator = tf.data.make_initializable_iterator(input_fn(params))
+        spec = model_fn(iterator.get_next(), None, tf.estimator.ModeKeys.PREDICT, params)
+        config = session_config(run)
+        with tf.Session(run.master or "", config=config) as session:
+            session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+            session.run([tf.tables_initializer(), iterator.initializer])
+            side_by_side = 1 if run.num_threads == 1 or distribution.local_devices() else (
+                SIDE_BY_SIDE)
+            for batch in until_the_end(lambda: session.run(spec.predictions), side_by_side):
+                for number in range(len(batch["row"])):
+                    yield {name: values[number] for name, values in batch.items()}
+
+
+def until_the_end(step, side_by_side, most=None):
+    """Yields what `step()` returns, called by several threads, until the input comes to its end.
+
+    Args:
+        side_by_side: number of calls at the same time.
+        most: number of calls in all, at most.
+    """
+    calls = itertools.repeat(step) if most is None else itertools.repeat(step, most)
+    with concurrent.futures.ThreadPoolExecutor(side_by_side) as threads:
+        running = collections.deque(map(threads.submit, itertools.islice(calls, side_by_side)))
+        while running:
+            try:
+                result = running.popleft().result()
+            except tf.errors.OutOfRangeError:
+                continue  # the other calls may have got the last batches
+            running.extend(map(threads.submit, itertools.islice(calls, 1)))
+            yield result
 
 
 def session_config(run):

@@ -41,6 +41,27 @@ def terminable():
         signal.signal(signal.SIGTERM, before)
 
 
+@contextlib.contextmanager
+def deferred():
+    """Within the block, or a function that this decorates, signals wait for its end.
+
+    For work of seconds in libraries that call Python from C, where what a signal raises is lost or
+    becomes another error (matplotlib reading fonts). Signals that are ignored stay so. In other
+    than the main thread the block changes nothing.
+    """
+    came, before = [], {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, lambda number, frame: came.append(number))
+                  for number in NAMES if callable(signal.getsignal(number))}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            os.kill(os.getpid(), number)
+
+
 def _end_at_once(number, frame):
     del frame
     signal.signal(number, signal.SIG_DFL)  # a second one does not wait for any tidying up

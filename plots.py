@@ -16,6 +16,7 @@ import numpy as np
 
 import console
 import files
+import interruption
 
 BLUE, ORANGE, GREY, INK = "#2b6cb0", "#dd6b20", "#718096", "#2d3748"
 STYLE = {
@@ -148,6 +149,7 @@ def _characters(path):
 # Curves
 # ---------------------------------------------------------------------------------------------
 
+@interruption.deferred()
 def curves(series, path, title):
     """Draws how scalars went, a panel for each, all over the same steps.
 
@@ -259,6 +261,7 @@ def _short_value(value, largest):
 # Confusion matrix
 # ---------------------------------------------------------------------------------------------
 
+@interruption.deferred()
 def confusion_matrix(matrix, labels, path, title=None):
     """Draws a confusion matrix: dark where much of a true class was predicted as another one.
 
@@ -334,6 +337,7 @@ def _name_classes(axes, labels):
 # Numbers of parameters
 # ---------------------------------------------------------------------------------------------
 
+@interruption.deferred()
 def parameters(rows, path):
     """Draws the number of parameters of configurations with shared and with unshared layers.
 

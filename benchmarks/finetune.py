@@ -177,13 +177,14 @@ def prepare_tensorflow(settings):
     else:
         model_fn = classifier.model_fn_builder(config, layout.model_class, head, recipe)
 
-    def steps(training):
+    def steps(mode):
         return side_by_side.Steps(
-            features.input_fn_builder(split, settings["max_seq_length"], training,
+            features.input_fn_builder(split, settings["max_seq_length"], mode == "train",
                                       random_seed=SEED, fixed_shapes=padded),
-            model_fn, batch_size, training, settings["precision"])
+            model_fn, batch_size, mode, settings["precision"])
 
-    training, evaluation = steps(True), steps(False)
+    training = steps("train")
+    evaluation = steps("evaluate" if settings["older"] else "predict")
     most = settings["padded_steps"] if padded else None
 
     def run_round():

@@ -102,7 +102,7 @@ def _train_tensorflow(settings):
     steps = side_by_side.Steps(
         input_fn, classifier.model_fn_builder(config, layout.model_class,
                                               heads.ClassifierHead(2, True), recipe, **changes),
-        settings["batch"], True)
+        settings["batch"], "train")
     steps.rate(settings["steps"])
     return side_by_side.tensorflow_about(steps.session)["runtime"]
 

@@ -146,7 +146,7 @@ def prepare_tensorflow(settings, rows):
     steps = side_by_side.Steps(
         pretraining.input_fn_builder([path], sizes, True, SEED,
                                      fixed_shapes=settings["padded"]),
-        model_fn, settings["batch_size"], True, settings["precision"])
+        model_fn, settings["batch_size"], "train", settings["precision"])
     about = side_by_side.tensorflow_about(steps.session)
     if not settings.get("memory_only"):
         steps.rate(1)  # the first step would be nothing like the others

@@ -15,7 +15,6 @@ steps a call; these benchmarks do not measure it.
 
 import collections
 import datetime
-import itertools
 import json
 import os
 import platform
@@ -637,28 +636,32 @@ class Steps(object):
     The step is what an estimator's session runs, without hooks and checkpoints.
     """
 
-    def __init__(self, input_fn, model_fn, batch_size, training, precision="float32"):
+    def __init__(self, input_fn, model_fn, batch_size, mode, precision="float32"):
         """Builds the graph, with random weights.
 
         Args:
             input_fn, model_fn: as a TPUEstimator takes them.
-            training: do training steps, else those of an evaluation.
+            mode: "train"; "predict": this project's evaluation and prediction, batches side by
+                side; "evaluate": metrics updated batch by batch, the older releases' evaluation.
             precision: see `session_config`.
         """
-        import runtime  # noqa: F401 - before TensorFlow
+        import estimators
 
         import tensorflow.compat.v1 as tf
-        self._end = tf.errors.OutOfRangeError
+        self._until_the_end = estimators.until_the_end
+        self._side_by_side = estimators.SIDE_BY_SIDE if mode == "predict" else 1
         with tf.Graph().as_default():
             tf.set_random_seed(1)
             params = {"batch_size": batch_size}
             iterator = tf.data.make_initializable_iterator(input_fn(params))
             features = iterator.get_next()
-            mode = tf.estimator.ModeKeys.TRAIN if training else tf.estimator.ModeKeys.EVAL
-            spec = model_fn(features, None, mode, params)
+            spec = model_fn(features, None, {
+                "train": tf.estimator.ModeKeys.TRAIN, "predict": tf.estimator.ModeKeys.PREDICT,
+                "evaluate": tf.estimator.ModeKeys.EVAL}[mode], params)
             self._restart = iterator.initializer
-            self._fetches = [tf.shape(features["input_ids"])[0],
-                             spec.train_op if training else _metric_updates(spec)]
+            self._fetches = [tf.shape(features["input_ids"])[0], (
+                spec.train_op if mode == "train" else spec.predictions if mode == "predict"
+                else _metric_updates(spec))]
             self.session = tf.Session(config=session_config(precision))
             self.session.run([tf.global_variables_initializer(),
                               tf.local_variables_initializer()])
@@ -670,12 +673,9 @@ class Steps(object):
 
     def rate(self, most=None):
         """Runs steps, `most` or until the input ends; returns examples a second."""
-        examples, began = 0, time.perf_counter()
-        for _ in itertools.count() if most is None else range(most):
-            try:
-                examples += int(self.session.run(self._fetches)[0])
-            except self._end:
-                break
+        began = time.perf_counter()
+        examples = sum(map(int, self._until_the_end(
+            lambda: self.session.run(self._fetches)[0], self._side_by_side, most)))
         return examples / (time.perf_counter() - began)
 
     def profile(self, steps=3):

@@ -225,6 +225,31 @@ def test_handlers_are_put_back():
     assert [signal.getsignal(number) for number in interruption.NAMES] == before
 
 
+def test_signals_wait_for_the_end_of_a_picture():
+    seen = []
+
+    @interruption.deferred()
+    def draw(number):
+        os.kill(os.getpid(), number)
+        time.sleep(0.05)
+        seen.append(number)
+
+    with interruption.terminable():
+        with pytest.raises(KeyboardInterrupt):
+            draw(signal.SIGINT)
+            time.sleep(5)
+        with pytest.raises(SystemExit) as ending:
+            draw(signal.SIGTERM)
+            time.sleep(5)
+    assert ending.value.code == 143 and seen == [signal.SIGINT, signal.SIGTERM]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells start background jobs
+    try:
+        draw(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen[2:] == [signal.SIGINT]
+
+
 def test_in_another_thread_signals_are_left_alone():
     found = []
 

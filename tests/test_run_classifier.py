@@ -14,10 +14,10 @@ from helpers import (TINY, assert_user_error, read, read_checkpoint, run_here, r
 
 import classifier
 import curves
+import estimators
 import features
 import files
 import heads
-import metrics
 import modeling
 import run_classifier
 import selection
@@ -71,30 +71,36 @@ def fine_tuned_weights(classes=2, **changes):
 # Losses and metrics
 # ---------------------------------------------------------------------------------------------
 
-def test_rows_that_do_not_count_are_left_out_of_the_metrics():
-    with tf.Graph().as_default(), tf.Session() as session:
-        metrics = classifier.metric_fn(
-            tf.constant([0, 1, 1]), tf.constant([[2.0, 0.0], [0.0, 1.0], [5.0, 0.0]]),
-            tf.constant([1.0, 1.0, 0.0]))
-        session.run(tf.local_variables_initializer())
-        session.run([update for _, update in metrics.values()])
-        found = session.run({name: value for name, (value, _) in metrics.items()})
-    assert found["eval_accuracy"] == 1.0
-    expected = np.mean([np.log(1 + np.exp(-2.0)), np.log(1 + np.exp(-1.0))])
-    assert found["eval_loss"] == pytest.approx(expected, abs=1e-6)
-    np.testing.assert_array_equal(found["confusion"], [[1, 0], [0, 1]])
+def evaluated(folder, output_dir, **changes):
+    """Evaluates a trained model as finetuning does; returns (row of results, confusion matrix)."""
+    settings = estimators.RunSettings(
+        output_dir=output_dir, use_tpu=False, tpu_name=None, tpu_zone=None, gcp_project=None,
+        master=None, num_tpu_cores=8, iterations_per_loop=1, save_checkpoints_steps=1,
+        keep_checkpoint_max=0, random_seed=1, num_threads=changes.pop("num_threads", 0),
+        xla=changes.pop("xla", False))
+    task = tasks.get("afqmc")
+    config = modeling.BertConfig.from_json_file(folder + "/config.json")
+    making = features.Settings(tokenization.FullTokenizer(folder + "/vocab.txt"), "key", 24, "head")
+    split = features.split_features(task, "dev", task.read(folder, "dev"), output_dir, making)
+    work = classifier.Classifier(task, config, modeling.BertModel, settings, 24)
+    return work._evaluate_one(split, changes["batch_size"], output_dir + "/model.ckpt-6")
 
 
-def test_the_confusion_matrix_adds_up_over_batches():
-    labels, predicted = np.random.RandomState(5).randint(0, 3, size=(2, 4, 6))
-    with tf.Graph().as_default(), tf.Session() as session:
-        label_ids, logits = tf.placeholder(tf.int32, [None]), tf.placeholder(tf.float32, [None, 3])
-        value, update = classifier.metric_fn(label_ids, logits, tf.ones([6]))["confusion"]
-        session.run(tf.local_variables_initializer())
-        for batch in range(4):
-            session.run(update, {label_ids: labels[batch], logits: np.eye(3)[predicted[batch]]})
-        found = session.run(value)
-    np.testing.assert_array_equal(found, metrics.confusion(labels.ravel(), predicted.ravel(), 3))
+def test_an_evaluation_scores_every_row_once(folder, copied, monkeypatch):
+    """Whatever the batches, one after the other or side by side, filled up to one shape or not."""
+    # What the session compiles is another test's; here the input's fixed shapes count.
+    monkeypatch.setattr(estimators, "session_config", lambda run: tf.ConfigProto())
+    row, matrix = evaluated(folder, copied, batch_size=3)
+    assert matrix.sum() == 8 and row["step"] == 6
+    assert row["eval_accuracy"] == np.trace(matrix) / 8.0
+    recorded = [one for one in results_in(copied)["checkpoints"] if one["step"] == 6][0]
+    for name in ("eval_accuracy", "eval_loss", "macro_f1"):
+        assert row[name] == pytest.approx(recorded[name], abs=1e-6)
+    for others in ({"num_threads": 1, "batch_size": 1}, {"xla": True, "batch_size": 3},
+                   {"batch_size": 100}):
+        other, its_matrix = evaluated(folder, copied, **others)
+        assert other["eval_loss"] == pytest.approx(row["eval_loss"], abs=1e-6)
+        np.testing.assert_array_equal(its_matrix, matrix)
 
 
 def test_examples_weigh_what_their_classes_do():
