@@ -747,6 +747,8 @@ def ci_machine(machine, sample="echo sample went well"):
         machine.program(machine.path(".venv-tf2", "bin", name),
                         "#!%s\n" % shutil.which("bash"))
     machine.program(machine.path("run_classifier_clue.sh"), "#!/bin/bash\n%s\n" % sample)
+    machine.program(machine.path("tests", "faults", "run_all.sh"),
+                    '#!/bin/bash\necho "faults $*"\n')
     with open(machine.path(".gitignore"), "w") as file:
         file.write(".venv-tf*\n.tools\n")
     machine.bash('cd "${1%/*}" && git init -q .')
@@ -757,6 +759,7 @@ def test_ci_takes_all_steps_on_both_runtimes(machine):
     done = ci_machine(machine).bash('bash "${1%/*}/.ci/run"')
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sample went well" in done.stdout and "all steps passed" in done.stdout
+    assert "faults --short" in done.stdout
     assert sorted(line.split(":")[0] for line in machine.asked("-m pytest")) == [
         "python3.11", "python3.12", "python3.7"]
     assert machine.asked("-m ruff check")

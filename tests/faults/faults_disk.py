@@ -152,7 +152,7 @@ def folder_of_somebody_elses(trial):
     return tried, held
 
 
-@table.fault("folder that vanishes in training", seconds=40)
+@table.fault("folder that vanishes in training", in_short=False, seconds=40)
 def vanishing_folder(trial):
     made, held = jobs.Jobs(trial), 0
     for name in ("fine_tuning", "pretraining"):

@@ -106,12 +106,12 @@ def _cut_records(path, random):
         stream.truncate(place)
 
 
-@table.fault("half-written records", seconds=60)
+@table.fault("half-written records", in_short=False, seconds=60)
 def half_written_records(trial):
     made, held, tried = jobs.Jobs(trial, own_inputs=True), 0, 0
     for name, ending in (("pretraining", ".tfrecord"), ("fine_tuning", ".tf_record")):
         job = getattr(made, name)()
-        for number in range(trial.times(3, short=1)):
+        for number in range(3):
             output = os.path.join(trial.folder, "%s-%d" % (name, number))
             folder = made.folder
             if name == "fine_tuning":  # trained anew, from the features of an earlier training
@@ -137,7 +137,7 @@ def half_written_records(trial):
     return tried, held
 
 
-@table.fault("folder of another model", seconds=40)
+@table.fault("folder of another model", in_short=False, seconds=40)
 def folder_of_another_model(trial):
     made, held, tried = jobs.Jobs(trial, own_inputs=True), 0, 0
     for name, others, told in (

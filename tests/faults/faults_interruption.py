@@ -31,10 +31,9 @@ def killed_download(trial):
         return tries, jobs.interrupted(trial, job, tries, _kill)
 
 
-@table.fault("kill -9: pre-training", seconds=100)
+@table.fault("kill -9: pre-training", in_short=False, seconds=100)
 def killed_pretraining(trial):
-    tries = trial.times(6, short=1)
-    return tries, jobs.interrupted(trial, jobs.Jobs(trial).pretraining(), tries, _kill)
+    return 6, jobs.interrupted(trial, jobs.Jobs(trial).pretraining(), 6, _kill)
 
 
 @table.fault("kill -9: fine-tuning with evaluation", seconds=110)
@@ -92,12 +91,11 @@ def _fault_of_ending(done, number, folder):
 LONG = "--num_train_epochs=60", "--save_checkpoints_steps=100000"
 
 
-@table.fault("Ctrl-C: fine-tuning", seconds=50)
+@table.fault("Ctrl-C: fine-tuning", in_short=False, seconds=50)
 def ctrl_c_in_fine_tuning(trial):
-    tries = trial.times(3, short=1)
     # The checkpoint that was saved is evaluated too, so that more is told than without it.
     job = jobs.Jobs(trial).fine_tuning(*LONG)._replace(results=jobs.last_checkpoint)
-    return tries, jobs.interrupted(trial, job, tries, _signal_in_training(trial, signal.SIGINT))
+    return 3, jobs.interrupted(trial, job, 3, _signal_in_training(trial, signal.SIGINT))
 
 
 @table.fault("SIGTERM: pre-training", seconds=50)
@@ -129,11 +127,10 @@ def ctrl_c_in_evaluation(trial):
                                _signal_at_work(trial, signal.SIGINT, "Initialisation"))
 
 
-@table.fault("SIGTERM: prediction", seconds=40)
+@table.fault("SIGTERM: prediction", in_short=False, seconds=40)
 def sigterm_in_prediction(trial):
-    tries = trial.times(2, short=1)
-    return tries, jobs.interrupted(trial, jobs.Jobs(trial).prediction(), tries,
-                                   _signal_at_work(trial, signal.SIGTERM, "Predicting"))
+    return 2, jobs.interrupted(trial, jobs.Jobs(trial).prediction(), 2,
+                               _signal_at_work(trial, signal.SIGTERM, "Predicting"))
 
 
 @table.fault("SIGTERM: export", in_short=False, seconds=40)
@@ -157,7 +154,7 @@ def sigterm_in_export(trial):
 # Two runs
 # ---------------------------------------------------------------------------------------------
 
-@table.fault("second run in the same folder", seconds=40)
+@table.fault("second run in the same folder", in_short=False, seconds=40)
 def second_run(trial):
     made, held = jobs.Jobs(trial), 0
     for name in ("fine_tuning", "pretraining"):

@@ -6,7 +6,7 @@ import jobs
 import table
 
 
-@table.fault("NaN in training", seconds=50)
+@table.fault("NaN in training", in_short=False, seconds=50)
 def nan_in_training(trial):
     made, held, tried = jobs.Jobs(trial), 0, 0
     for name, others in (
