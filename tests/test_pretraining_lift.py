@@ -43,7 +43,9 @@ def calls(monkeypatch):
         flags = dict(argument.lstrip("-").partition("=")[::2] for argument in arguments)
         made.append((script, flags))
         if script in {task.script for task in pretraining_lift.TASKS.values()}:
-            score = 0.8 if "init_checkpoint" in flags else 0.5
+            is_fast = float(flags["learning_rate"]) > 3e-4
+            score = (0.5 if is_fast else 0.3) if "init_checkpoint" not in flags else (
+                0.1 if is_fast else 0.8)
             os.makedirs(flags["output_dir"])
             files.write_json(os.path.join(flags["output_dir"], "run.json"), {
                 "results": {"dev_accuracy": score, "dev_f1": score / 2}})
@@ -56,14 +58,22 @@ def test_both_starts_are_fine_tuned_alike_and_compared(data, calls, tmp_path):
     status, out, err = run_here(pretraining_lift, "--tasks=lcqmc,ner", "--seeds=1,2", *data)
     assert status == 0, err
     assert [script for script, _ in calls] == ["create_pretraining_data.py"] * 2 + [
-        "run_pretraining.py"] + ["run_classifier.py"] * 2 + ["run_ner.py"] * 2 + [
-        "run_classifier.py"] * 2 + ["run_ner.py"] * 2
+        "run_pretraining.py"] + ["run_classifier.py"] * 6 + ["run_ner.py"] * 6
     pretrained = calls[2][1]["output_dir"]
-    for random, start in zip(calls[3::2], calls[4::2]):
-        assert start[1].pop("init_checkpoint") == pretrained
-        assert random[1].pop("output_dir") != start[1].pop("output_dir")
+    folders = {flags.pop("output_dir") for _, flags in calls[3:]}
+    assert len(folders) == 12
+    for number in (3, 9):
+        random, start = calls[number:number + 3], calls[number + 3:number + 6]
+        assert [flags.pop("init_checkpoint") for _, flags in start] == [pretrained] * 3
+        # Both rates with the first seed, then the better one of that start.
+        assert random[:2] == start[:2]
+        rates = [[float(flags.pop("learning_rate")) for _, flags in of_start]
+                 for of_start in (random, start)]
+        assert rates[0] == [rates[1][0], rates[0][2], rates[0][2]] and rates[0][2] > 3e-4
+        assert rates[1] == [rates[1][2], rates[0][2], rates[1][2]] and rates[1][2] < 3e-4
         assert random == start
-    for row in ("lcqmc", "accuracy", "50.0 ± 0.0 (50.0, 50.0)", "80.0 ± 0.0", "+30.0",
+        assert [flags["random_seed"] for _, flags in random] == ["1", "1", "2"]
+    for row in ("lcqmc", "accuracy", "50.0 ± 0.0 (50.0, 50.0), rate 4e-4", "80.0 ± 0.0", "+30.0",
                 "ner", "f1", "25.0 ± 0.0", "+15.0"):
         assert row in out
     assert "| +30.0 |" in read(tmp_path / "work" / "lift.md").decode("utf-8")
@@ -88,8 +98,9 @@ def test_a_checkpoint_that_is_given_is_not_made_again(data, calls):
     status, _, err = run_here(pretraining_lift, "--tasks=tnews", "--seeds=3",
                               "--pretrained=/models/mine", *data)
     assert status == 0, err
-    assert [script for script, _ in calls] == ["run_classifier.py"] * 2
-    assert calls[1][1]["init_checkpoint"] == "/models/mine"
+    assert [script for script, _ in calls] == ["run_classifier.py"] * 4
+    assert [flags.get("init_checkpoint") for _, flags in calls] == [None] * 2 + [
+        "/models/mine"] * 2
     assert calls[0][1]["random_seed"] == "3"
 
 
