@@ -29,6 +29,7 @@ sys.path.insert(0, ROOT)
 
 import errors  # noqa: E402 - the project's modules lie one folder up
 import files  # noqa: E402
+import numpy as np  # noqa: E402
 from absl import flags  # noqa: E402
 from console import say, table  # noqa: E402
 from errors import UserError  # noqa: E402
@@ -44,8 +45,8 @@ SINGLE = ((1.0, "similarity", "pairs", 1),)
 MIXED = ((0.75, "similarity", "pairs", 1), (0.1, "similarity", "pairs", 8),
          (0.1, "classify", "texts", 1), (0.05, "embed", "texts", 1))
 
-# What the service is to reach on the two cores that CI has.
-TARGETS = {"pairs_per_s": 300, "p99_ms": 100, "batching": 2, "growth": 0.03}
+# What the service is to reach on CI's two cores; growth is its memory's from half-time on.
+TARGETS = {"pairs_per_s": 300, "p99_ms": 100, "batching": 2, "growth": 0.01}
 
 Request = collections.namedtuple("Request", ["endpoint", "pairs", "data"])
 Request.__doc__ = "endpoint: its name; pairs: numbers of pairs; data: bytes to send."
@@ -276,16 +277,14 @@ def report(load, seconds, memory):
         rows.append([name, len(latencies)] + ["%.1f" % (1e3 * percentile(latencies, share))
                                               for share in (0.5, 0.95, 0.99, 1.0)])
     print(table(["requests", "number", "p50 ms", "p95 ms", "p99 ms", "longest ms"], rows))
-    # The tenth part of the samples at the start and at the end: one sample says little.
-    part = max(len(memory) // 10, 1)
-    begin, end = [percentile(samples, 0.5) / 2.0 ** 20 for samples in (memory[:part],
-                                                                       memory[-part:])]
+    # One sample says little, and in the first half the libraries' caches fill up to their limits.
+    tenths = [percentile(part, 0.5) / 2.0 ** 20 for part in np.array_split(memory, 10) if len(part)]
     print("%.0f pairs/s over %.1f minutes; errors: %s; answers that differ: %d" % (
         load.pairs / seconds, seconds / 60, dict(load.errors) or "none", load.different))
-    print("memory: %.0f MB at the start, %.0f MB at the end, %.0f MB at most" % (
-        begin, end, max(memory) / 2.0 ** 20))
+    print("memory, MB, in each tenth of the time: %s; %.0f at most" % (
+        " ".join("%.0f" % tenth for tenth in tenths), max(memory) / 2.0 ** 20))
     return {"pairs_per_s": load.pairs / seconds, "p99_ms": 1e3 * percentile(everything, 0.99),
-            "growth": end / begin - 1}
+            "growth": tenths[-1] / tenths[len(tenths) // 2] - 1}
 
 
 def judge(figures):
