@@ -65,8 +65,9 @@ def test_two_tasks_to_a_zip_in_a_folder_with_a_space(tmp_path):
     assert status == 0, err
     rows = [line.split() for line in out.splitlines() if line.startswith(("wsc ", "tnews "))]
     assert [row[0] for row in rows[-2:]] == ["wsc", "tnews"]
-    assert all(row[2] == "2" for row in rows[-2:])  # best step
-    assert os.path.exists(str(folder / "clue_submission.zip"))
+    assert all(row[3] == "2" for row in rows[-2:])  # best step
+    for name in ("clue_submission.zip", "results.md", "results.json"):
+        assert os.path.exists(str(folder / name))
 
 
 def test_a_model_of_the_google_layout_goes_to_its_own_script(tmp_path):
