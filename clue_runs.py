@@ -140,7 +140,10 @@ def run_of(name, values, folder, more=(), steps=("--do_train", "--do_eval", "--d
         settings += OTHERS[name].sample_flags if values.sample else ()
     data_dir = data_of(name, values.data_dir, values.sample)
     given = ["--task_name=" + name, "--data_dir=" + data_dir, "--output_dir=" + folder]
-    given += list(steps) + ["--eval_batch_size=64", "--predict_batch_size=64"]
+    # A question is as many rows as it has options.
+    rows = task.kind.most_options if isinstance(task, tasks.ChoiceTask) else 1
+    given += list(steps) + ["--%s_batch_size=%d" % (step, 64 // rows)
+                            for step in ("eval", "predict")]
     return Run(os.path.relpath(folder, values.work_dir), task, folder, data_dir, script,
                given + settings + list(values.flag) + list(more))
 

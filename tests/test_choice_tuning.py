@@ -134,7 +134,8 @@ def test_from_training_to_a_submission(folder, trained):
     assert not os.path.exists(output_dir + "/labels.txt")
     report = read(output_dir + "/eval_report.txt").decode()
     assert report.startswith("# %s (" % best["checkpoint"])
-    assert [line.split()[0] for line in report.split("\n\n")[1].split("\n")[2:]] == [
+    assert [line.split()[0] for line in report.split("\n\n")[1].strip().split("\n")[2:]
+            ] == [
         "all", "2", "3", "4"]
     questions = tasks.get("c3").read(folder + "/c3", "test")
     submitted = [json.loads(line) for line in read(
