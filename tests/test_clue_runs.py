@@ -248,7 +248,9 @@ def test_signals_reach_the_runs(place, number, status):
         [sys.executable, str(place / "clue_runs.py"), "--tasks=afqmc wsc", "--sample",
          "--data_dir=" + os.path.join(ROOT, "data", "clue_sample"),
          "--work_dir=%s/work" % place], stderr=subprocess.PIPE,
-        env=dict(os.environ, STUB_SLEEPS="60"))
+        env=dict(os.environ, STUB_SLEEPS="60"),
+        # A shell starts background jobs, and so perhaps these tests, with SIGINT ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     deadline = time.time() + 60
     while not (place / "sleeping").exists() and time.time() < deadline:
         time.sleep(0.05)
@@ -340,7 +342,9 @@ def test_a_sweep_predicts_with_the_best_run_only(place, capsys):
 
 
 def test_a_sweep_without_a_whole_setting_chooses_none(place, capsys):
-    folders, failed = clue_runs.run_sweeps(["wsc"], values_for(place), [None],
+    values = values_for(place)
+    os.mkdir(values.work_dir)
+    folders, failed = clue_runs.run_sweeps(["wsc"], values, [None],
                                            sweeps.parse("learning_rate=9 seed=1"))
     assert not folders and len(failed) == 1
     assert "wsc: a run of every setting failed" in capsys.readouterr().err
