@@ -1,4 +1,4 @@
-"""Fine-tunes, evaluates and predicts with ALBERT (albert_zh layout) on a classification task.
+"""Fine-tunes, evaluates and predicts with ALBERT (albert_zh layout): classes, multiple choice.
 
 python run_classifier.py --task_name=tnews --data_dir=CLUEdataset/tnews \\
     --bert_config_file=albert_tiny/albert_config_tiny.json --vocab_file=albert_tiny/vocab.txt \\

@@ -1,4 +1,4 @@
-"""Fine-tunes, evaluates and predicts with ALBERT (Google layout) on a classification task.
+"""Fine-tunes, evaluates and predicts with ALBERT (Google layout): classes, multiple choice.
 
 python run_classifier_sp_google.py --task_name=tnews --data_dir=CLUEdataset/tnews \\
     --albert_config_file=albert_tiny_google/albert_config_tiny_g.json \\

@@ -307,6 +307,28 @@ def test_chid_windows_always_hold_the_blank():
     holds()
 
 
+def test_c3_rows_always_fit_and_hold_some_of_every_option():
+    hypothesis = pytest.importorskip("hypothesis")
+    st = hypothesis.strategies
+    text = st.text(max_size=60)
+
+    @hypothesis.settings(max_examples=300, deadline=None)
+    @hypothesis.given(text, text, st.lists(text.filter(bool), min_size=2, max_size=4),
+                      st.integers(choices.SHORTEST - 3, 120))
+    def holds(whole, asked, options, room):
+        question = choices.Question(0, whole, asked, tuple(options), 0, 0)
+        kept, seconds = choices.Comprehension().tokens(question, list, None, room, head)
+        assert len(kept) + max(map(len, seconds)) <= room
+        assert kept == list(whole)[:len(kept)]
+        for second, option in zip(seconds, options):
+            assert second[-1] in option  # a part of it ends the row
+        if len(whole) + len(asked) + max(map(len, options)) <= room:
+            assert ["".join(second) for second in seconds] == [asked + one for one in options]
+            assert "".join(kept) == whole
+
+    holds()
+
+
 # ---------------------------------------------------------------------------------------------
 # Decisions
 # ---------------------------------------------------------------------------------------------
