@@ -820,7 +820,7 @@ _NEWS = collections.OrderedDict([
 # its longest question only, and holds each as many times as it has options.
 _OCNLI_SETTINGS = Settings(128, 32, 3e-5, 3, 500)
 _C3_SETTINGS = Settings(512, 16, 2e-5, 8, 500)
-_CHID_SETTINGS = Settings(64, 16, 2e-5, 3, 2000)
+_CHID_SETTINGS = Settings(64, 16, 2e-5, 3, 5000)
 
 _C3_FILES = {
     "train": (("m-train.json", "d-train.json"), ("train.json",)),
