@@ -221,6 +221,9 @@ def _check_values(values, task):
     if task.kind.decides_groups and values["truncate"] != "head":
         raise UserError("--truncate=%s has no meaning for task %s: what is kept of a passage lies "
                         "around the blank" % (values["truncate"], task.name))
+    if values.get("predict_split", "test") != "test":
+        raise UserError("--predict_split=%s has no meaning for task %s: another model cannot learn "
+                        "from its answers" % (values["predict_split"], task.name))
     if values["max_seq_length"] < choices.SHORTEST:
         raise UserError("--max_seq_length=%d: at least %d is needed for task %s" % (
             values["max_seq_length"], choices.SHORTEST, task.name))
@@ -230,6 +233,7 @@ class MultipleChoice(finetuning.Classification):
     """As finetuning.Classification: what is particular to questions with options."""
 
     trained_with = tuple(name for name in finetuning.TRAINED_WITH if name != "class_weights")
+    can_distill = False  # options are no classes that all questions share
     head_file = heads.CHOICE_FILE
     dev_results = (("dev_accuracy", "eval_accuracy"),)
 
