@@ -200,8 +200,9 @@ def test_the_google_layout_has_its_own_script(folder, tmp_path):
 
 def test_known_answers_of_test_are_scored(folder, trained, tmp_path):
     shutil.copy(folder + "/c3/dev.json", str(tmp_path / "test.json"))
-    status, out, err = choose(folder, "c3", "--do_predict", "--data_dir=%s" % tmp_path,
-                              "--init_checkpoint=" + trained[0], "--output_dir=%s/out" % tmp_path)
+    status, out, err = choose(
+        folder, "c3", "--do_predict", "--data_dir=%s" % tmp_path,
+        "--predict_checkpoint=" + trained[0], "--output_dir=%s/out" % tmp_path)
     assert status == 0, err
     best = read_json(trained[0], "eval_results.json")["best"]
     assert "test accuracy %.4f on 20 questions" % best["eval_accuracy"] in out
