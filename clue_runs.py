@@ -153,7 +153,10 @@ def run_of(name, values, folder, more=(), steps=("--do_train", "--do_eval", "--d
 # ---------------------------------------------------------------------------------------------
 
 def state_of(run):
-    """Returns what a run's results depend on, as it is now: {name: value}."""
+    """Returns what a run's results depend on, as it is now: {name: value}.
+
+    A file is known by its size and its first part, as in run.json: there may be much data.
+    """
     state = {"script": run.script, "flags": run.flags, "files": {}}
     paths = [os.path.join(run.data_dir, name) for name in files.list_dir(run.data_dir)]
     for flag in run.flags:
