@@ -20,7 +20,7 @@ RUN grep -vE '^(jieba|matplotlib|rjieba)==' requirements/core.txt > requirements
         -r requirements/cpu.txt -r requirements/serve.txt && \
     useradd --system --no-create-home --shell /usr/sbin/nologin albert
 
-COPY LICENSE NOTICE args.py batching.py checkpoints.py console.py errors.py features.py files.py heads.py inference.py interruption.py lamb_optimizer.py layouts.py modeling.py modeling_google.py optimization.py random_draws.py records.py request_batching.py runtime.py selection.py serve.py service.py service_api.py service_connections.py similarity.py tasks.py tokenization.py ./
+COPY LICENSE NOTICE args.py batching.py checkpoints.py choices.py console.py errors.py features.py files.py heads.py inference.py interruption.py lamb_optimizer.py layouts.py modeling.py modeling_google.py optimization.py random_draws.py records.py request_batching.py runtime.py selection.py serve.py service.py service_api.py service_connections.py similarity.py tasks.py tokenization.py ./
 COPY web web/
 
 USER albert

@@ -199,7 +199,8 @@ class Tuner(object):
             first_step=first_step, schema=self.SCHEMA)
 
     def _naming_a_damaged_cache(self, split):
-        return records.naming_the_damaged([split.path], self.SCHEMA, {"sequence": None})
+        return records.naming_the_damaged([split.path], self.SCHEMA,
+                                          records.any_sizes(self.SCHEMA))
 
     def _model_fn(self, model_fit, recipe=None):
         raise NotImplementedError

@@ -151,6 +151,11 @@ class EntityTask(named_files.NamedFilesTask):
             raise UserError("%s holds no sentence; %s" % (path, self.remedy()))
         return sentences
 
+    def check_submission(self, examples, path):
+        """As the function `check_submission`; examples: the sentences of the test file."""
+        files.require_file(path, "predictions")
+        check_submission(path, examples)
+
     def remedy(self):
         return ("put train, dev and test there, as .txt (a character and its tag a line, a blank "
                 'line between sentences) or .json (a line: "text" and "label" as CLUENER has '
@@ -432,8 +437,11 @@ def submission_line(sentence, entities):
                       ensure_ascii=False)
 
 
-def check_submission(path, sentences, types):
+def check_submission(path, sentences, types=None):
     """Checks CLUENER's submission file against the sentences of the test file.
+
+    Args:
+        types: of entities that the model knows; None: there may be any.
 
     Raises:
         UserError: names file and line.
@@ -444,6 +452,7 @@ def check_submission(path, sentences, types):
                         % (path, len(rows), len(sentences)))
     for (line, row), sentence in zip(rows, sentences):
         checked = _sentence_of_row(path, line, dict(row, text=sentence.text), 0, True)
-        if checked.id != sentence.id or not set(types_of([checked])) <= set(types):
+        found = set(types_of([checked]))
+        if checked.id != sentence.id or not found <= (found if types is None else set(types)):
             raise UserError("%s line %d: id or types are not those of the test file and the model; "
                             "predict again" % (os.path.basename(path), line))

@@ -145,7 +145,7 @@ def _beside(folder, path, flag, what):
 
 
 def classifier_files(prefix):
-    """Returns the paths of labels.txt and classifier.json beside a fine-tuned checkpoint.
+    """Returns the paths of the files beside a fine-tuned checkpoint that say what its head does.
 
     Raises:
         UserError: labels.txt is of another classifier.
@@ -153,7 +153,11 @@ def classifier_files(prefix):
     classes = checkpoints.read_shapes(prefix).get("output_weights", (0,))[0]
     if not classes:
         return []
-    labels, settings = (os.path.join(os.path.dirname(prefix), name)
+    folder = os.path.dirname(prefix)
+    if classes == 1:
+        choice = os.path.join(folder, heads.CHOICE_FILE)
+        return [choice] if files.exists(choice) else []
+    labels, settings = (os.path.join(folder, name)
                         for name in ("labels.txt", heads.CLASSIFIER_FILE))
     if files.exists(labels):
         inference.require_all_named(list(files.read_lines(labels)), labels, classes, prefix)

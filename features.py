@@ -163,7 +163,7 @@ def input_fn_builder(split, max_seq_length, is_training, random_seed=0, fixed_sh
         whole_batch: with fixed_shapes, the batch size over all cores; params["batch_size"] is
             that of one core.
         first_step: step at which training goes on.
-        schema: of the split's records: integers, as many as there are tokens or one.
+        schema: of the split's records: integers, as many as there are tokens, or a fixed number.
     """
     def input_fn(params, input_context=None):
         batch_size = params["batch_size"]
@@ -208,7 +208,12 @@ def _all_batches(examples, batch_size, schema):
 
 
 def _lengths(examples):
-    return [len(ids) for ids in examples["input_ids"]]
+    """Returns the tokens of each example, with the longest of its options where it has some."""
+    lengths = [len(ids) for ids in examples["input_ids"]]
+    if "option_lengths" not in examples:
+        return lengths
+    return [length + int(options.max())
+            for length, options in zip(lengths, examples["option_lengths"])]
 
 
 def _batch(examples, rows, schema):
@@ -216,19 +221,28 @@ def _batch(examples, rows, schema):
     arrays = []
     for field in schema:
         columns = [examples[field.name][row] for row in rows]
-        arrays.append(batching.padded_rows(columns) if field.length == "sequence"
-                      else np.concatenate(columns).astype(np.int32))
+        if isinstance(field.length, str):
+            arrays.append(batching.padded_rows(columns))
+        else:
+            rows_of_field = columns if field.length > 1 else np.concatenate(columns)
+            arrays.append(np.array(rows_of_field, np.int32))
     return arrays + [np.array(rows, np.int32)]
 
 
 def _as_tensors(function, number, batch_size, schema):
     """Calls `function` with a number while the graph runs; returns its arrays by field."""
-    shapes = [[batch_size, None] if field.length == "sequence" else [batch_size]
-              for field in schema] + [[batch_size]]
+    shapes = [[batch_size] + _shape(field, {}) for field in schema] + [[batch_size]]
     tensors = tf.numpy_function(function, [number], [tf.int32] * len(shapes))
     for shape, tensor in zip(shapes, tensors):
         tensor.set_shape(shape)
     return dict(zip([field.name for field in schema] + ["row"], tensors))
+
+
+def _shape(field, sizes):
+    """Returns the shape of one example's numbers; sizes: {size: number}, others are free."""
+    if isinstance(field.length, str):
+        return [sizes.get(field.length)]
+    return [field.length] if field.length > 1 else []
 
 
 def _batches_of_one_shape(split, length, batch_size, seed, whole_batch, schema):
@@ -242,19 +256,23 @@ def _batches_of_one_shape(split, length, batch_size, seed, whole_batch, schema):
         dataset = dataset.shuffle(min(count, SHUFFLE_BUFFER), seed=seed).repeat()
     dataset = dataset.map(lambda row, record: _decode(row, record, schema),
                           num_parallel_calls=tf.data.experimental.AUTOTUNE)
-    shapes = {field.name: [length] if field.length == "sequence" else [] for field in schema}
+    most_options = max(field.length for field in schema if not isinstance(field.length, str))
+    sizes = {"sequence": length, "options": length * most_options}
+    shapes = {field.name: _shape(field, sizes) for field in schema}
     return dataset.padded_batch(batch_size, dict(shapes, row=[]), drop_remainder=True)
 
 
 def _decode(row, record, schema):
-    features = records.decode(schema, record, {"sequence": None})
-    features = {name: value if value.shape.as_list() == [None] else tf.reshape(value, [])
-                for name, value in features.items()}
+    features = records.decode(schema, record, records.any_sizes(schema))
+    shapes = {field.name: [-1] if isinstance(field.length, str) else _shape(field, {})
+              for field in schema}
+    features = {name: tf.reshape(value, shapes[name]) for name, value in features.items()}
     return dict(features, row=tf.cast(row, tf.int32))
 
 
 def _filling(count, schema):
     """A dataset of `count` records that do not count, to fill up a last batch."""
-    empty = records.encode(schema, {field.name: [int(field.name == "input_mask")]
-                                    for field in schema})
+    empty = records.encode(schema, {
+        field.name: [int(field.name == "input_mask")] * (
+            1 if isinstance(field.length, str) else field.length) for field in schema})
     return tf.data.Dataset.from_tensors(tf.constant(empty)).repeat(count)

@@ -143,7 +143,8 @@ def _run_alone(values, settings, model, kind, lock):
         record.begin(
             values, start and start.prefix, trained_with=trained_with,
             keep_start=bool(checkpoints.latest_in(settings.output_dir)), config=model.config,
-            data=[data.task.path(data.folder, split) for split in data.examples])
+            data=[path for split in data.examples
+                  for path in data.task.paths(data.folder, split)])
     key = "%s %s" % (files.fingerprint(model.tokenizer.file), values["do_lower_case"])
     splits = {split: kind.features(data, split, settings.output_dir, model, key, values)
               for split in data.examples}
@@ -278,7 +279,8 @@ def require_same_training(record, values, data, model, kind):
     trained_with.update(of_the_model, **kind.settings_of_training(data.task))
     trained_with.update(
         vocabulary=files.fingerprint(model.tokenizer.file)[:16],
-        train_data=files.fingerprint(data.task.path(data.folder, "train"))[:16])
+        train_data=" ".join(files.fingerprint(path)[:16]
+                            for path in data.task.paths(data.folder, "train")))
     if checkpoints.trained_in(values["output_dir"]):
         record.require_same_settings(trained_with, refuse=True)
     return trained_with
@@ -363,8 +365,10 @@ def has_other_labels(values, task):
     """Tells whether the classifier of --init_checkpoint has other labels than the task."""
     if not values["init_checkpoint"]:
         return False
-    path = os.path.join(os.path.dirname(checkpoints.resolve(values["init_checkpoint"])),
-                        "labels.txt")
+    folder = os.path.dirname(checkpoints.resolve(values["init_checkpoint"]))
+    if files.exists(os.path.join(folder, heads.CHOICE_FILE)):
+        return bool(task.labels)
+    path = os.path.join(folder, "labels.txt")
     return files.exists(path) and own_data.read_labels(path) != tuple(task.labels)
 
 

@@ -18,6 +18,8 @@ POOLINGS = ("mean", "first", "max")
 
 # What a classifier's folder tells those who use it beside configuration, vocabulary and labels.
 CLASSIFIER_FILE = "classifier.json"
+# The same of a model that chooses among options: its head scores each of them by one number.
+CHOICE_FILE = "choices.json"
 
 ClassifierHead = collections.namedtuple("ClassifierHead", ["classes", "use_pooled_output"])
 ClassifierHead.__doc__ = """What stands on the encoder.
@@ -64,6 +66,46 @@ def classifier_variable_shapes(config, model_class, classes):
         class_logits(config, model.get_pooled_output(), classes, False)
 
     return modeling.variable_shapes(build)
+
+
+def choice_logits(config, model_class, head, is_training, input_ids, input_mask, option_ids,
+                  option_lengths, length=None, use_one_hot_embeddings=False, recompute=False):
+    """Builds encoder and head for questions with options: each is read together with the text.
+
+    The head is a classifier's with one class: `output_weights` [1, H] and `output_bias` [1].
+
+    Args:
+        head: ClassifierHead of one class.
+        input_ids, input_mask: int [B, T], what all options of a question begin with.
+        option_ids: int [B, O], the second parts of a question's rows one after the other.
+        option_lengths: int [B, K], tokens of each; 0: there is no such option.
+        length: S, tokens of a row with padding; None: those of the longest.
+        The others are as for `classifier_logits`.
+
+    Returns:
+        [B, K], very low where there is no option.
+    """
+    first = tf.reduce_sum(input_mask, axis=1)[:, tf.newaxis, tf.newaxis]        # [B, 1, 1]
+    second = option_lengths[:, :, tf.newaxis]                                   # [B, K, 1]
+    places = tf.range(tf.reduce_max(first + second) if length is None else length)
+    places = places[tf.newaxis, tf.newaxis, :]                                  # [1, 1, S]
+    starts = tf.cumsum(option_lengths, axis=1, exclusive=True)[:, :, tf.newaxis]
+    in_second = tf.cast(places >= first, tf.int32)                              # [B, 1, S]
+    mask = tf.cast(places < first + second, tf.int32)                           # [B, K, S]
+    shift = tf.shape(input_ids)[1] + starts - first
+    tokens = tf.concat([input_ids, option_ids], axis=1)                         # [B, T + O]
+    at = mask * (places + in_second * shift)                                    # [B, K, S]
+    ids = tf.gather(tokens, at, axis=1, batch_dims=1) * mask                    # [B, K, S]
+
+    def as_rows(tensor):
+        return tf.reshape(tensor, [-1, tf.shape(tensor)[2] if length is None else length])
+
+    logits = classifier_logits(
+        config, model_class, head, is_training, as_rows(ids), as_rows(mask),
+        as_rows(in_second * mask), use_one_hot_embeddings, recompute)
+    absent = tf.cast(tf.equal(option_lengths, 0), tf.float32)
+    options = option_lengths.shape.as_list()[1]
+    return tf.reshape(logits, [-1, options]) - 10000.0 * absent
 
 
 def token_logits(config, model_class, classes, scope, is_training, input_ids, input_mask,

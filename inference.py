@@ -95,6 +95,10 @@ def read_folder(folder, config_name=None, vocab_file=None, ckpt_name=None):
         checkpoints.require_same_config(config, prefix)
     shapes = checkpoints.read_shapes(prefix)
     classes = shapes.get("output_weights", (0,))[0]
+    if classes == 1 or files.exists(os.path.join(folder, heads.CHOICE_FILE)):
+        raise UserError("the model in %s chooses among the options of a question (as in c3 and "
+                        "chid) and neither classifies nor compares texts; run_classifier.py "
+                        "--do_predict uses it" % folder)
     tokenizer = _tokenizer(folder, vocab_file or find_vocabulary(folder),
                            settings["do_lower_case"])
     tokenization.require_fits(tokenizer, config.vocab_size)

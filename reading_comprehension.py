@@ -64,6 +64,11 @@ class ReadingTask(named_files.NamedFilesTask):
             raise UserError("%s holds no question; %s" % (path, self.remedy()))
         return questions
 
+    def check_submission(self, examples, path):
+        """As the function `check_submission`; examples: the questions of the test file."""
+        files.require_file(path, "predictions")
+        check_submission(path, examples)
+
     def remedy(self):
         return ("put train.json, dev.json and test.json there, in SQuAD's format, or name each by "
                 "--train_file, --dev_file and --test_file")
@@ -498,3 +503,7 @@ def check_submission(path, questions):
     if not isinstance(found, dict) or list(found) != wanted:
         raise UserError("%s does not answer the %d questions of the test file; predict again"
                         % (os.path.basename(path), len(wanted)))
+    for name, text in found.items():
+        if not isinstance(text, str):
+            raise UserError("%s: the answer to %s is no text; predict again"
+                            % (os.path.basename(path), name))

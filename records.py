@@ -51,6 +51,28 @@ CLASSIFICATION = (
     Field("is_real_example", "int64", 1),
 )
 
+def choices(most_options):
+    """Returns the schema of questions with up to so many options.
+
+    The inputs of a question's options differ in their second segment only, so that the first is
+    kept once: `input_ids` is [CLS] text [SEP]. `option_ids` holds the second segments one after the
+    other, each with its [SEP]; the length of an option that a question does not have is 0.
+    """
+    return (
+        Field("input_ids", "int64", "sequence"),
+        Field("input_mask", "int64", "sequence"),
+        Field("option_ids", "int64", "options"),
+        Field("option_lengths", "int64", most_options),
+        Field("label_ids", "int64", 1),
+        Field("is_real_example", "int64", 1),
+    )
+
+
+def any_sizes(schema):
+    """Returns the sizes for `decode` and `check` that leave each size of a schema free."""
+    return {field.length: None for field in schema if isinstance(field.length, str)}
+
+
 FRAME_BYTES = 16  # of a record in its file: its length and two checksums
 
 POSITIONS = "masked_lm_positions"  # each must be that of a token of the record

@@ -1,10 +1,11 @@
-"""Fine-tunes, evaluates and predicts with ALBERT (albert_zh layout) on a classification task.
+"""Fine-tunes, evaluates and predicts with ALBERT (albert_zh layout): classes, multiple choice.
 
 python run_classifier.py --task_name=tnews --data_dir=CLUEdataset/tnews \\
     --bert_config_file=albert_tiny/albert_config_tiny.json --vocab_file=albert_tiny/vocab.txt \\
     --init_checkpoint=albert_tiny --output_dir=tnews_output --do_train --do_eval --do_predict
 """
 
+import choice_tuning
 import estimators
 import files
 import finetuning
@@ -28,7 +29,8 @@ def main(_):
     config = modeling.BertConfig.from_json_file(FLAGS.bert_config_file)
     files.require_file(FLAGS.vocab_file, "vocab_file")
     tokenizer = tokenization.FullTokenizer(FLAGS.vocab_file, FLAGS.do_lower_case)
-    finetuning.run(values, settings, finetuning.Model(config, modeling.BertModel, tokenizer))
+    finetuning.run(values, settings, finetuning.Model(config, modeling.BertModel, tokenizer),
+                   choice_tuning.kind_of(values))
 
 
 if __name__ == "__main__":

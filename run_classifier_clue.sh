@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# One click from nothing to a CLUE submission: model and data, six tasks, the best checkpoint of
-# each, one zip and one table.
+# One click from nothing to a CLUE submission: model and data, the tasks, the best checkpoint of
+# each, one zip and one table. What is run, and where, is clue_runs.py's work.
 set -euo pipefail
 
 usage() {
@@ -12,28 +12,32 @@ usage: bash run_classifier_clue.sh [--sample] [--from_scratch] [flags of run_cla
 
 Environment (defaults):
   ALBERT_TF       2: TensorFlow 2.15, 1: TensorFlow 1.15 (2)
-  TASKS           tasks to run, lower case ("afqmc cmnli csl iflytek tnews wsc")
+  TASKS           tasks to run, lower case ("afqmc cmnli csl iflytek tnews wsc"); all: these and
+                  ocnli, c3, chid, cmrc2018, cluener
+  SWEEP           settings and seeds to try for each task, such as
+                  "learning_rate=2e-5,6e-5,1e-4 seed=1,2,3"; dev chooses, test comes last
   CLUE_DATA_DIR   folder with <task>/{train,dev,test}.json, downloaded when absent (CLUEdataset)
   MODEL_DIR       released model, downloaded when absent (albert_tiny)
-  OUTPUT_DIR      folder for <task>_output/ and clue_submission.zip (the project's folder)
+  OUTPUT_DIR      folder for <task>_output/, clue_submission.zip and results.md (the project's)
   EPOCHS, MAX_STEPS   override each task's published setting
 
-The same command again goes on where an interrupted one stopped.
+On several GPUs as many tasks run at a time, each on its own. The same command again goes on where
+an interrupted one stopped, and does not repeat what was finished.
 TEXT
 }
 
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 parse_arguments "$@"
 . "$ROOT/env.sh"
-read -r -d '' -a tasks <<<"${TASKS:-afqmc cmnli csl iflytek tnews wsc}" || true
 MODEL_DIR=$(absolute_path "${MODEL_DIR:-$ROOT/albert_tiny}")
+runs=("$ROOT/clue_runs.py" --tasks="${TASKS:-}" --sweep="${SWEEP:-}")
 if [ "$SAMPLE" = 1 ]; then
     WORK_DIR=$(absolute_path "${OUTPUT_DIR:-$ROOT/sample_output/tf${ALBERT_TF:-2}}")
-    data=$ROOT/data/clue_sample
+    runs+=(--sample --data_dir="$ROOT/data/clue_sample")
     extra=("${SAMPLE_FLAGS[@]}")
 else
     WORK_DIR=$(absolute_path "${OUTPUT_DIR:-$ROOT}")
-    data=$(absolute_path "${CLUE_DATA_DIR:-$ROOT/CLUEdataset}")
+    runs+=(--data_dir="$(absolute_path "${CLUE_DATA_DIR:-$ROOT/CLUEdataset}")")
     extra=(--keep_checkpoint_max=20)
 fi
 
@@ -44,34 +48,11 @@ case "$WORK_DIR" in
         ;;
 esac
 
-submissions=()
-for task in "${tasks[@]}"; do
-    submissions+=("$("$PYTHON" "$ROOT/tasks.py" --submission_name="$task")")
-done
-for task in "${tasks[@]}"; do
-    if [ ! -f "$data/$task/train.json" ]; then
-        "$PYTHON" "$ROOT/download.py" --name="$task" --output_dir="$data"
-    fi
-done
+"$PYTHON" "${runs[@]}" --prepare_only
 choose_model "$MODEL_DIR" albert_tiny_489k
-
-predictions=
-runs=
-for i in "${!tasks[@]}"; do
-    task=${tasks[$i]}
-    echo "== $task" >&2
-    output=$WORK_DIR/${task}_output
-    fine_tune "$task" "$data/$task" "$output" "${extra[@]}"
-    [ ! -f "$output/${submissions[$i]}" ] ||
-        predictions+=${predictions:+,}$output/${submissions[$i]}
-    runs+=${runs:+,}$output
-done
-
-if [ -n "$predictions" ]; then
-    echo "== submission" >&2
-    "$PYTHON" "$ROOT/submission.py" --data_dir="$data" --predictions="$predictions" \
-        --output_file="$WORK_DIR/clue_submission.zip"
-fi
-echo
-"$PYTHON" "$ROOT/results_table.py" --runs="$runs"
+extra=("${MODEL_FLAGS[@]}" "${extra[@]}" ${EPOCHS:+--num_train_epochs="$EPOCHS"}
+    ${MAX_STEPS:+--max_train_steps="$MAX_STEPS"})
+[ "${#FLAGS[@]}" = 0 ] || runs+=("${FLAGS[@]/#/--flag=}")
+"$PYTHON" "${runs[@]}" "${extra[@]/#/--base_flag=}" --work_dir="$WORK_DIR" \
+    --classifier="$CLASSIFIER"
 echo "$SECONDS seconds in all"

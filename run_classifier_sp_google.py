@@ -1,4 +1,4 @@
-"""Fine-tunes, evaluates and predicts with ALBERT (Google layout) on a classification task.
+"""Fine-tunes, evaluates and predicts with ALBERT (Google layout): classes, multiple choice.
 
 python run_classifier_sp_google.py --task_name=tnews --data_dir=CLUEdataset/tnews \\
     --albert_config_file=albert_tiny_google/albert_config_tiny_g.json \\
@@ -6,6 +6,7 @@ python run_classifier_sp_google.py --task_name=tnews --data_dir=CLUEdataset/tnew
     --output_dir=tnews_google_output --do_train --do_eval --do_predict
 """
 
+import choice_tuning
 import estimators
 import files
 import finetuning
@@ -37,7 +38,8 @@ def main(_):
     tokenizer = tokenization.FullTokenizer(FLAGS.vocab_file, FLAGS.do_lower_case,
                                            FLAGS.spm_model_file)
     finetuning.run(values, settings, finetuning.Model(config, modeling_google.AlbertModel,
-                                                      tokenizer))
+                                                      tokenizer),
+                   choice_tuning.kind_of(values))
 
 
 if __name__ == "__main__":

@@ -3,21 +3,37 @@
 python submission.py --data_dir=CLUEdataset --output_file=clue_submission.zip \
     --predictions='*_output/*_predict.json'
 
-The name of a prediction file tells its task (tnews11_predict.json: tnews); its lines are checked
-against the task's test.json. Gives one zip without folders and one line per task on screen.
+The name of a prediction file tells its task and the test file (tnews11_predict.json: tnews,
+c310_predict.json: c3, test1.0.json); what it holds is checked against the test file. Gives one zip
+without folders and one line per task on screen.
 """
 
+import collections
 import io
+import json
 import os
 import zipfile
 
 from absl import flags
 
 import console
+import entities
 import errors
 import files
+import reading_comprehension
 import tasks
 from errors import UserError
+
+
+def known_files():
+    """Returns {file name: tasks.Task} of all submissions, in the order of the tasks' table."""
+    found = collections.OrderedDict()
+    for name in tasks.clue_names():
+        for file_name in tasks.get(name).submission_names():
+            found[file_name] = tasks.get(name).for_submission(file_name)
+    for task in (reading_comprehension.ReadingTask("cmrc2018"), entities.EntityTask("cluener")):
+        found[task.submission_name] = task
+    return found
 
 
 def recognise(path):
@@ -26,7 +42,7 @@ def recognise(path):
     Raises:
         UserError: no task's submission is called so; the message lists the names there are.
     """
-    wanted = {tasks.get(name).submission_name: tasks.get(name) for name in tasks.clue_names()}
+    wanted = known_files()
     name = os.path.basename(path)
     if name not in wanted:
         raise UserError("--predictions: %s is not the name of a CLUE submission file.%s Known are: "
@@ -42,35 +58,42 @@ def check(paths, data_dir):
         data_dir: folder with a folder per task (or, for a single task, that task's folder).
 
     Returns:
-        list of (Task, path, number of predictions), in the order of the tasks' table.
+        list of (Task, path, number of predictions), in the order of `known_files`.
 
     Raises:
         UserError: a file is not a task's, two are the same task's, or one does not fit its test
             file.
     """
-    by_task = {}
+    by_name = {}
     for path in paths:
-        task = recognise(path)
-        if task.name in by_task:
+        task, name = recognise(path), os.path.basename(path)
+        if name in by_name:
             raise UserError("--predictions: %s and %s are both predictions of task %s; give one"
-                            % (by_task[task.name], path, task.name))
-        by_task[task.name] = path
+                            % (by_name[name], path, task.name))
+        by_name[name] = path
     checked = []
-    for name in tasks.clue_names():
-        if name in by_task:
-            task = tasks.get(name)
+    for name, task in known_files().items():
+        if name in by_name:
             examples = task.read(_task_folder(task, data_dir), "test")
-            tasks.check_submission(task, examples, by_task[name])
-            _warn_of_one_label(by_task[name])
-            checked.append((task, by_task[name], len(examples)))
+            task.check_submission(examples, by_name[name])
+            _warn_of_one_answer(by_name[name])
+            checked.append((task, by_name[name], len(examples)))
     return checked
 
 
-def _warn_of_one_label(path):
-    labels = {row["label"] for _, row in files.read_json_lines(path)}
-    if len(labels) == 1:
-        console.say('WARNING: %s: every prediction is "%s": has the model learnt anything?'
-                    % (path, labels.pop()))
+def _warn_of_one_answer(path):
+    if os.path.basename(path) in _OBJECTS:
+        answers = list(files.read_json(path).values())
+    else:
+        answers = [row["label"] for _, row in files.read_json_lines(path)]
+    different = {json.dumps(answer, ensure_ascii=False) for answer in answers}
+    if len(different) == 1:
+        console.say('WARNING: %s: every prediction is %s: has the model learnt anything?'
+                    % (path, different.pop()))
+
+
+# The files that hold one object; the others hold one a line.
+_OBJECTS = (reading_comprehension.SUBMISSION_NAME,) + tasks.get("chid").submission_names()
 
 
 def pack(paths, output_file):
@@ -139,9 +162,11 @@ def main(_):
     files.make_dir(os.path.dirname(settings.output_file) or ".", "output_file")
     pack([path for _, path, _ in checked], settings.output_file)
     print(console.table(["task", "file", "predictions"],
-                        [[task.name, task.submission_name, count] for task, _, count in checked]))
-    packed = [task.name for task, _, _ in checked]
-    absent = [name for name in tasks.clue_names() if name not in packed]
+                        [[task.name, os.path.basename(path), count]
+                         for task, path, count in checked]))
+    packed = {task.name for task, _, _ in checked}
+    absent = [name for name in collections.OrderedDict.fromkeys(
+        task.name for task in known_files().values()) if name not in packed]
     console.say("%s is written, checked and read back%s" % (
         settings.output_file, "; tasks not in it: " + ", ".join(absent) if absent else ""))
 

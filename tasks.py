@@ -13,6 +13,7 @@ import re
 
 from absl import flags
 
+import choices
 import console
 import errors
 import files
@@ -243,6 +244,10 @@ class Task(object):
                             % (data_dir, " and ".join(inside), self.name))
         return inside[0] if inside else data_dir
 
+    def paths(self, data_dir, split):
+        """Returns the paths of all files of a split: the first is that of `path`."""
+        return [self.path(data_dir, split)]
+
     def _has_files(self, folder):
         return any(files.exists(os.path.join(folder, name))
                    for split in SPLITS for name in self.file_names[split])
@@ -251,6 +256,24 @@ class Task(object):
         """Returns the words that tell a user how to come by the task's files."""
         return ("to fetch them: python download.py --name=%s --output_dir=CLUEdataset, then "
                 "--data_dir=CLUEdataset/%s" % (self.name, self.name))
+
+    def submission_names(self):
+        """Returns the names that the task's submission file may have."""
+        return (self.submission_name,) if self.submission_name else ()
+
+    def submission_in(self, data_dir):
+        """Returns the name of the submission file for the test file in a folder."""
+        del data_dir
+        return self.submission_name
+
+    def for_submission(self, name):
+        """Returns the task as it is for a submission file of one of the names."""
+        del name
+        return self
+
+    def check_submission(self, examples, path):
+        """As the function `check_submission`."""
+        check_submission(self, examples, path)
 
     def submission_line(self, example, label):
         """Returns the line of a submission file: '{"id": 0, "label": "0"}', no line end."""
@@ -289,6 +312,14 @@ class CoreferenceTask(Task):
             # The marks go where the index says, as in the data that checkpoints were tuned on.
             target.note("rows whose %s_text is not what stands at %s_index" % (name, name))
         return start, end
+
+
+class LargestFirstTask(Task):
+    """OCNLI: its training file comes in several sizes, of which the largest there is read."""
+
+    file_names = dict(Task.file_names, train=(
+        "train.50k.json", "train.json", "train.30k.json", "train.10k.json", "train.5k.json",
+        "train.3k.json"))
 
 
 class PairFileTask(Task):
@@ -405,6 +436,106 @@ class ParaphraseTask(GlueTask):
 
     def _key(self, row):
         return tuple(row[field].strip() for field in self._fields)
+
+
+class ChoiceTask(Task):
+    """Questions with options to choose from: choices.py has what is particular to them.
+
+    There are no labels. A split may lie in several files that belong together, and test in one of
+    several versions, each with a submission name of its own.
+
+    Attributes beside those of Task:
+        kind: choices.Comprehension or choices.Idioms.
+    """
+
+    def __init__(self, name, kind, settings, file_sets, submission_names):
+        """Describes a task.
+
+        Args:
+            file_sets: {split: tuples of the names of files that belong together, best first}.
+            submission_names: {name of the test file: that of its submission}, best first.
+        """
+        super(ChoiceTask, self).__init__(
+            name, (), settings, submission_name=next(iter(submission_names.values())))
+        self.kind = kind
+        self._file_sets, self._submission_names = file_sets, submission_names
+        self.file_names = {split: tuple(collections.OrderedDict.fromkeys(
+            file_name for file_set in file_sets[split] for file_name in file_set))
+            for split in SPLITS}
+
+    def paths(self, data_dir, split):
+        """Returns the paths of a split's files; UserError where one of them is missing."""
+        folder = self.folder(data_dir)
+        partial = None
+        for names_of_set in self._file_sets[split]:
+            paths = [os.path.join(folder, name) for name in names_of_set]
+            absent = [path for path in paths if not files.exists(path)]
+            if not absent:
+                return paths
+            if len(absent) < len(paths) and partial is None:
+                partial = absent[0]
+        if partial:
+            raise UserError("%s does not exist, and it belongs to the %s split of task %s like "
+                            "what is there; %s" % (partial, split, self.name, self.remedy()))
+        return [super(ChoiceTask, self).path(data_dir, split)]
+
+    def path(self, data_dir, split):
+        return self.paths(data_dir, split)[0]
+
+    def read(self, data_dir, split):
+        """Returns the questions of a split, a list of choices.Question in the files' order.
+
+        Raises:
+            UserError: a file is absent or at fault, or holds no question.
+        """
+        paths = self.paths(data_dir, split)
+        if self.folder(data_dir) != data_dir:
+            console.say("--data_dir=%s holds no files of task %s itself: reading %s"
+                        % (data_dir, self.name, paths[0]))
+        questions = self.kind.read(paths, answers_needed=split != "test")
+        if not questions:
+            raise UserError("%s holds no question of task %s; %s"
+                            % (paths[0], self.name, self.remedy()))
+        if split == "test":
+            counts = collections.Counter(repr(question.id) for question in questions)
+            for question in questions:
+                if counts[repr(question.id)] > 1:
+                    raise UserError("%s: %d questions have the id %s, and a prediction is told by "
+                                    "its id; give each another one" % (
+                                        paths[0], counts[repr(question.id)],
+                                        json.dumps(question.id)))
+        return questions
+
+    def remedy(self):
+        return "%s; or put its files there: %s" % (
+            super(ChoiceTask, self).remedy(), ", ".join(
+                " and ".join(self._file_sets[split][0]) for split in SPLITS))
+
+    def submission_names(self):
+        return tuple(collections.OrderedDict.fromkeys(self._submission_names.values()))
+
+    def submission_in(self, data_dir):
+        return self._submission_names[os.path.basename(self.path(data_dir, "test"))]
+
+    def for_submission(self, name):
+        """Returns the task with those test files only that have submissions of a name."""
+        fitting = {file_name for file_name, submission in self._submission_names.items()
+                   if submission == name}
+        return ChoiceTask(
+            self.name, self.kind, self.settings,
+            dict(self._file_sets, test=tuple(
+                names_of_set for names_of_set in self._file_sets["test"]
+                if names_of_set[0] in fitting)), collections.OrderedDict(
+                    (file_name, submission)
+                    for file_name, submission in self._submission_names.items()
+                    if file_name in fitting))
+
+    def check_submission(self, examples, path):
+        """Checks a submission file against the test questions; UserError names the fault."""
+        files.require_file(path, "predictions")
+        lines = self.kind.check_submission(path, examples)
+        if lines is not None:
+            _require_plain_lines(path, lines)
 
 
 def mark_spans(text, first, second):
@@ -685,6 +816,23 @@ _NEWS = collections.OrderedDict([
     ("116", "news_game"),
 ])
 
+# Of these three we know no published settings but the lengths of c3 and chid. A batch is padded to
+# its longest question only, and holds each as many times as it has options.
+_OCNLI_SETTINGS = Settings(128, 32, 3e-5, 3, 500)
+_C3_SETTINGS = Settings(512, 16, 2e-5, 8, 500)
+_CHID_SETTINGS = Settings(64, 16, 2e-5, 3, 5000)
+
+_C3_FILES = {
+    "train": (("m-train.json", "d-train.json"), ("train.json",)),
+    "dev": (("m-dev.json", "d-dev.json"), ("dev.json",)),
+    "test": (("test1.1.json",), ("test.json",), ("test1.0.json",), ("m-test.json", "d-test.json")),
+}
+_CHID_FILES = {
+    "train": (("train.json", "train_answer.json"), ("train.json", "train_answer.csv")),
+    "dev": (("dev.json", "dev_answer.json"), ("dev.json", "dev_answer.csv")),
+    "test": (("test1.1.json",), ("test.json",), ("test1.0.json",)),
+}
+
 _TASKS = (
     Task("afqmc", _BINARY, Settings(128, 16, 2e-5, 3, 300), ("sentence1", "sentence2"),
          submission_name="afqmc_predict.json"),
@@ -698,6 +846,14 @@ _TASKS = (
          submission_name="tnews11_predict.json", label_descriptions=_NEWS),
     CoreferenceTask("wsc", ("true", "false"), Settings(128, 16, 1e-5, 10, 10),
                     aliases=("cluewsc2020",), submission_name="cluewsc11_predict.json"),
+    LargestFirstTask("ocnli", _INFERENCE, _OCNLI_SETTINGS, ("sentence1", "sentence2"),
+                     submission_name="ocnli_50k_predict.json", skipped_label="-"),
+    ChoiceTask("c3", choices.Comprehension(), _C3_SETTINGS, _C3_FILES, collections.OrderedDict([
+        ("test1.1.json", "c311_predict.json"), ("test.json", "c311_predict.json"),
+        ("test1.0.json", "c310_predict.json"), ("m-test.json", "c311_predict.json")])),
+    ChoiceTask("chid", choices.Idioms(), _CHID_SETTINGS, _CHID_FILES, collections.OrderedDict([
+        ("test1.1.json", "chid11_predict.json"), ("test.json", "chid11_predict.json"),
+        ("test1.0.json", "chid10_predict.json")])),
     PairFileTask("lcqmc", _BINARY, Settings(128, 64, 1e-4, 5, None), ("text_a", "text_b"),
                  aliases=("lcqmc_pair",)),
     XnliTask("xnli", _INFERENCE, Settings(128, 32, 3e-5, 2, None), ("premise", "hypo"),
@@ -725,7 +881,8 @@ _BY_NAME = {name: task for task in _TASKS for name in (task.name,) + task.aliase
 
 def _overview():
     """Returns the table of all tasks, your own data included."""
-    rows = [(task.name, len(task.labels), task.settings, task.submission_name) for task in _TASKS]
+    rows = [(task.name, len(task.labels) or "options", task.settings, task.submission_name)
+            for task in _TASKS]
     rows += [(name, "yours", OWN_SETTINGS, None) for name in OWN_DATA]
     return console.table(("task", "labels") + Settings._fields + ("submission",), [
         [name, labels] + ["-" if value is None else _number(value) for value in numbers]

@@ -862,7 +862,15 @@ MODELS = ["albert_tiny", "albert_tiny_489k", "albert_tiny_zh_google", "albert_sm
           "albert_xlarge_zh_177k", "albert_xlarge_zh_183k"]
 TASKS = {"afqmc": "afqmc_public.zip", "cmnli": "cmnli_public.zip", "csl": "csl_public.zip",
          "iflytek": "iflytek_public.zip", "tnews": "tnews_public.zip",
-         "wsc": "cluewsc2020_public.zip"}
+         "wsc": "cluewsc2020_public.zip", "ocnli": "ocnli_public.zip", "c3": "c3_public.zip",
+         "chid": "chid_public.zip", "cmrc2018": "cmrc2018_public.zip",
+         "cluener": "cluener_public.zip"}
+# What the archives of the newer tasks must hold to count as complete, in one of their spellings.
+INSIDE = {"ocnli": ["train.50k.json", "dev.json", "test.json"],
+          "c3": ["m-train.json", "d-train.json", "m-dev.json", "d-dev.json", "test1.1.json"],
+          "chid": ["train.json", "train_answer.json", "dev.json", "dev_answer.json",
+                   "test1.0.json"],
+          "cmrc2018": ["train.json", "dev.json", "test.json", "trial.json"]}
 
 
 def test_released_list_covers_all_models_and_tasks():
@@ -882,7 +890,12 @@ def test_released_list_covers_all_models_and_tasks():
         archive = archives[name]
         assert (archive.archive, archive.folder) == (archive_name, name)
         assert "https://storage.googleapis.com/cluebenchmark/tasks/" in archive.mirrors
-        assert archive.required == ["train.json", "dev.json", "test.json"]
+        if name in INSIDE:
+            assert all(download._fitting(INSIDE[name], pattern) for pattern in archive.required)
+            assert not all(download._fitting(INSIDE[name][1:], pattern)
+                           for pattern in archive.required) or name == "c3"
+        else:
+            assert archive.required == ["train.json", "dev.json", "test.json"]
 
 
 def test_released_bounds_hold_the_published_sizes():

@@ -483,3 +483,29 @@ def test_a_bad_row_is_named_before_training_starts(folder, tmp_path):
                       "--output_dir=%s/out" % tmp_path)
     assert_user_error(result, "train.json line 2", '2')
     assert not os.path.exists("%s/out" % tmp_path)
+
+
+def test_csl_at_length_256_keeps_its_keywords(root, vocab_file, tmp_path):
+    """The length of CLUE's published figure: an abstract that is too long gives way, no keyword."""
+    config = write_config(tmp_path, vocab_size=21128, max_position_embeddings=256)
+    rows = {}
+    for split in ("train", "dev", "test"):
+        path = os.path.join(root, "data", "clue_sample", "csl", split + ".json")
+        rows[split] = [row for _, row in files.read_json_lines(path)][:6]
+        rows[split][0]["abst"] *= 9  # longer than fits
+        files.write_text(str(tmp_path / (split + ".json")), "".join(
+            json.dumps(row, ensure_ascii=False) + "\n" for row in rows[split]))
+    status, _, err = run_here(
+        run_classifier, "--task_name=csl", "--data_dir=%s" % tmp_path, "--vocab_file=" + vocab_file,
+        "--bert_config_file=" + config, "--output_dir=%s/out" % tmp_path, "--max_seq_length=256",
+        "--train_batch_size=4", "--max_train_steps=1", "--do_train", "--do_eval", "--do_predict")
+    assert status == 0, err
+    submitted = [row for _, row in files.read_json_lines("%s/out/csl_predict.json" % tmp_path)]
+    assert [row["id"] for row in submitted] == [row["id"] for row in rows["test"]]
+    tokenizer = tokenization.FullTokenizer(vocab_file)
+    example = tasks.get("csl").read(str(tmp_path), "test")[0]
+    made = features.featurise(example, ("0", "1"), tokenizer, 256)
+    assert len(made["input_ids"]) == 256
+    keywords = tokenizer.tokenize(" ".join(rows["test"][0]["keyword"]))
+    tokens = tokenizer.convert_ids_to_tokens(made["input_ids"])
+    assert tokens[1:1 + len(keywords) + 1] == keywords + ["[SEP]"]

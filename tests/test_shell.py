@@ -65,8 +65,52 @@ def test_two_tasks_to_a_zip_in_a_folder_with_a_space(tmp_path):
     assert status == 0, err
     rows = [line.split() for line in out.splitlines() if line.startswith(("wsc ", "tnews "))]
     assert [row[0] for row in rows[-2:]] == ["wsc", "tnews"]
-    assert all(row[2] == "2" for row in rows[-2:])  # best step
-    assert os.path.exists(str(folder / "clue_submission.zip"))
+    assert all(row[3] == "2" for row in rows[-2:])  # best step
+    for name in ("clue_submission.zip", "results.md", "results.json"):
+        assert os.path.exists(str(folder / name))
+
+
+def test_the_clue_script_hands_everything_on(tmp_path):
+    """With a stub for Python: tasks, sweep and all flags, in the order in which they win."""
+    for name in ("run_classifier_clue.sh", "common.sh"):
+        shutil.copy(os.path.join(ROOT, name), str(tmp_path))
+    (tmp_path / "env.sh").write_text('PYTHON=$ROOT/python\n', encoding="utf-8")
+    (tmp_path / "python").write_text(
+        '#!/bin/sh\nprintf "%s\\n" "$@" end >>"$(dirname "$0")/calls"\n', encoding="utf-8")
+    os.chmod(str(tmp_path / "python"), 0o755)
+    status, _, err = bash(
+        str(tmp_path / "run_classifier_clue.sh"), "--from_scratch", "--truncate=tail", TASKS="all",
+        SWEEP="learning_rate=2e-5,6e-5 seed=1,2", EPOCHS="2", MAX_STEPS="3",
+        OUTPUT_DIR="/my runs", CLUE_DATA_DIR="/data/clue")
+    assert status == 0, err
+    calls = (tmp_path / "calls").read_text(encoding="utf-8").split("end\n")
+    first, second = [call.splitlines() for call in calls[:-1]]
+    common = [str(tmp_path / "clue_runs.py"), "--tasks=all",
+              "--sweep=learning_rate=2e-5,6e-5 seed=1,2", "--data_dir=/data/clue"]
+    assert first == common + ["--prepare_only"]
+    config = str(tmp_path / "albert_config")
+    assert second == common + ["--flag=--truncate=tail"] + ["--base_flag=" + flag for flag in (
+        "--bert_config_file=%s/albert_config_tiny.json" % config,
+        "--vocab_file=%s/vocab.txt" % config, "--keep_checkpoint_max=20", "--num_train_epochs=2",
+        "--max_train_steps=3")] + ["--work_dir=/my runs", "--classifier=run_classifier.py"]
+
+
+def test_a_sweep_of_two_kinds_of_tasks_to_a_zip(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, folder in (("c3", "clue_sample/c3"), ("cluener", "ner_sample")):
+        os.symlink(os.path.join(ROOT, "data", folder), str(data / name))
+    status, out, err = bash(
+        "run_classifier_clue.sh", "--from_scratch", "--max_seq_length=24", TASKS="c3 cluener",
+        SWEEP="seed=1", MAX_STEPS="1", CLUE_DATA_DIR=str(data), OUTPUT_DIR=str(tmp_path / "out"),
+        ALBERT_TF=RUNTIME)
+    assert status == 0, err
+    rows = [line.split() for line in out.splitlines() if line.startswith(("c3 ", "cluener "))]
+    assert [row[:3] for row in rows[:2]] == [["c3", "published", "settings"],
+                                             ["cluener", "published", "settings"]]
+    assert [row[:2] for row in rows[2:]] == [["c3", "accuracy"], ["cluener", "F1"]]
+    with zipfile.ZipFile(str(tmp_path / "out" / "clue_submission.zip")) as archive:
+        assert archive.namelist() == ["c311_predict.json", "cluener_predict.json"]
 
 
 def test_a_model_of_the_google_layout_goes_to_its_own_script(tmp_path):

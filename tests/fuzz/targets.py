@@ -21,6 +21,7 @@ import download
 import files
 import inference
 import layouts
+import numpy as np
 import own_data
 import raw_text
 import records
@@ -201,6 +202,36 @@ def task_rows(data):
         (example.text_a + (example.text_b or "")).encode("utf-8")
 
 
+def choice_files(data):
+    """A file of multiple choice gives questions that can be answered, or is refused."""
+    (name, split, file_name), data = _choose(data, _CHOICE_FILES)
+    folder = _folder_with(file_name, data)
+    if file_name == "train_answer.json":
+        with open(os.path.join(folder, "train.json"), "w", encoding="utf-8") as stream:
+            stream.write('{"content": ["#idiom1#，#idiom2#"], "candidates": ["甲", "乙"]}\n')
+    task = tasks.get(name)
+    try:
+        questions = task.read(folder, split)
+    except UserError:
+        return
+    finally:
+        shutil.rmtree(folder)
+    assert questions
+    for question in questions:
+        assert 2 <= len(question.options) <= task.kind.most_options
+        "".join((question.text, question.question) + question.options).encode("utf-8")
+        assert question.answer is None or 0 <= question.answer < len(question.options)
+        assert split == "test" or question.answer is not None
+    chosen = task.kind.decide(questions, np.zeros([len(questions), task.kind.most_options]))
+    path = _file(task.submission_name, task.kind.submission(questions, chosen).encode("utf-8"))
+    if split == "test":
+        task.check_submission(questions, path)
+
+
+_CHOICE_FILES = (("c3", "train", "train.json"), ("c3", "test", "test.json"),
+                 ("chid", "test", "test.json"), ("chid", "train", "train_answer.json"))
+
+
 def own_rows(data):
     """One's own train file gives examples and labels, or is refused."""
     (name, file_name), data = _choose(data, [
@@ -327,8 +358,8 @@ def json_documents(data):
 
 
 TARGETS = collections.OrderedDict((target.__name__, target) for target in (
-    tokenizer, vocabulary, config, classifier_settings, record, record_file, task_rows, own_rows,
-    pairs, corpora, submission_file, archive, downloads, json_documents))
+    tokenizer, vocabulary, config, classifier_settings, record, record_file, task_rows,
+    choice_files, own_rows, pairs, corpora, submission_file, archive, downloads, json_documents))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -384,6 +415,15 @@ def _task_seeds():
         yield bytes([number]) + text.encode("utf-8")
 
 
+def _choice_seeds():
+    entry = '[[["今天很好。"], [{"question": "好吗", "choice": ["好", "坏"], %s}], "m-1"]]'
+    for number, text in enumerate((
+            entry % '"answer": "好"', entry % '"id": 7',
+            '{"content": ["#idiom1#，#idiom2#"], "candidates": ["甲", "乙", "丙"]}\n',
+            '{"#idiom1#": 0, "#idiom2#": 1}')):
+        yield bytes([number]) + text.encode("utf-8")
+
+
 def _own_seeds():
     table = "text_a\ttext_b\tlabel\n好\t坏\t1\n坏\t好\t0\n"
     rows = '{"text_a": "好", "text_b": "坏", "label": %d}\n'
@@ -417,6 +457,7 @@ _SEEDS = {
         (records.PRETRAINING, records.UNMASKED, records.CLASSIFICATION))],
     "record_file": _record_files,
     "task_rows": _task_seeds,
+    "choice_files": _choice_seeds,
     "own_rows": _own_seeds,
     "pairs": lambda: ["好\t坏\n天\t地\n".encode("utf-8")],
     "corpora": lambda: [

@@ -1067,3 +1067,74 @@ for name, content, says in (
     row("questions and entities", "scores, " + name, "mrc_metrics.py",
         "--data_file={here}/data/train.json --predictions={here}/p.json", "p.json", *says,
         make=kit.both(kit.file("data/train.json", questions()), kit.file("p.json", content)))
+
+# ---------------------------------------------------------------------------------------------
+# Multiple choice, several tasks
+# ---------------------------------------------------------------------------------------------
+
+CHOOSING = "--task_name=c3 " + TRAINED
+FILLING = "--task_name=chid " + TRAINED
+OPTIONS = {"question": "天气好吗", "choice": ["很好", "下雨"], "answer": "很好"}
+BLANKS = {"content": ["今天#idiom000001#。"], "candidates": ["很好很好", "下雨下雨"]}
+
+
+def c3(content):
+    """Returns a `make` of C3's two training files, the first with this content."""
+    text = content if isinstance(content, (bytes, str)) else json.dumps(content)
+    return kit.both(kit.file("data/m-train.json", text), kit.file("data/d-train.json", "[]"))
+
+
+def chid(rows, answers):
+    """Returns a `make` of ChID's passages and answers."""
+    return kit.both(
+        kit.file("data/train.json", rows if isinstance(rows, (bytes, str)) else json.dumps(rows)),
+        kit.file("data/train_answer.json", json.dumps(answers)))
+
+
+for name, content, says in (
+        ("an object", {"data": []}, ("C3's format", "a list of texts")),
+        ("cut", '[[["今天"], [', ("not valid JSON",)),
+        ("GBK", GBK, ("not UTF-8", "convert")),
+        ("nothing", [], ("holds no question", "m-train.json")),
+        ("no questions", [[["今天"]]], ("[0]", "its questions")),
+        ("numbers", [[[1], [OPTIONS]]], ("[0]", "must be a text")),
+        ("an empty text", [[[""], [OPTIONS]]], ("[0]", "the text is empty")),
+        ("one option", [[["今天"], [dict(OPTIONS, choice=["很好"])]]], ("[0][1][0]", "2 to 4")),
+        ("five options", [[["今天"], [dict(OPTIONS, choice=list("今天气很好"))]]], ("2 to 4",)),
+        ("no answer", [[["今天"], [dict(OPTIONS, answer="")]]], ('"answer" is missing',)),
+        ("another answer", [[["今天"], [dict(OPTIONS, answer="好")]]], ("none of the options",)),
+        ("half a character", '[[["\\ud83d"], [], 1]]', ("half a character", "repair"))):
+    row("questions and entities", "c3, " + name, "run_classifier.py", CHOOSING, "m-train.json",
+        *says, make=c3(content))
+row("questions and entities", "c3, one file of two", "run_classifier.py", CHOOSING,
+    "d-train.json does not exist", "belongs to", make=kit.file("data/m-train.json", "[]"))
+for name, rows_of_file, answers, says in (
+        ("a list", [BLANKS], {}, ("train.json", "JSON object")),
+        ("no candidates", dict(BLANKS, candidates=None), {}, ("line 1", '"candidates"')),
+        ("eleven candidates", dict(BLANKS, candidates=["好"] * 11), {}, ("line 1", "2 to 10")),
+        ("an empty passage", dict(BLANKS, content=[""]), {}, ("line 1", "is empty")),
+        ("no answer", BLANKS, {}, ("line 1", "no answer to the blank #idiom000001#")),
+        ("a third candidate", BLANKS, {"#idiom000001#": 2}, ("from 0 to 1", "it is 2")),
+        ("answers in a list", BLANKS, [0], ("train_answer.json", "an object")),
+        ("a blank twice", dict(BLANKS, content="#idiom1#好#idiom1#"), {"#idiom1#": 0},
+         ("line 1", "stands in line 1 already")),
+        ("no blank", dict(BLANKS, content="今天"), {}, ("holds no question",))):
+    row("questions and entities", "chid, " + name, "run_classifier.py", FILLING, *says,
+        make=chid(rows_of_file, answers))
+row("questions and entities", "chid, no answers", "run_classifier.py", FILLING,
+    "train_answer.json does not exist", make=kit.file("data/train.json", json.dumps(BLANKS)))
+for flag, says in (("--class_weights=balanced", ("--class_weights=balanced", "no meaning")),
+                   ("--max_seq_length=15", ("--max_seq_length=15", "at least 16"))):
+    row("questions and entities", "c3, " + flag, "run_classifier.py", CHOOSING + " " + flag, *says,
+        make=c3([[["今天"], [OPTIONS]]]))
+
+CLUE = "--data_dir={kit} --work_dir={here}/out "
+for flag, says in (
+        ("--tasks=tnew", ("TASKS: tnew", 'Did you mean "tnews"')),
+        ("--tasks=lcqmc", ("TASKS: lcqmc", "run_classifier.py")),
+        ("--tasks=afqmc --sweep=rate", ("SWEEP", "name=value")),
+        ("--tasks=afqmc --sweep=seed=a", ("SWEEP", "whole number")),
+        ("--tasks=afqmc --sweep=task_name=c3", ("SWEEP", "task_name")),
+        ("--tasks=afqmc --work_dir=", ("--work_dir is missing", "folder")),
+        ("--tasks=afqmc --classifier=run_none.py", ("--classifier", "run_none.py"))):
+    row("flags", "several tasks, " + flag, "clue_runs.py", CLUE + flag, *says)

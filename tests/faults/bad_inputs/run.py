@@ -33,7 +33,8 @@ import rows  # noqa: E402
 SECONDS_AT_MOST = 90  # for a row
 # Loaded before the fork: what most scripts import.
 MODULES = ("runtime", "classifier", "convert_albert_pytorch_checkpoint_to_tf",
-           "convert_albert_tf_checkpoint_to_pytorch", "create_pretraining_data", "curves",
+           "choice_tuning", "clue_runs", "convert_albert_tf_checkpoint_to_pytorch",
+           "create_pretraining_data", "curves",
            "download", "estimators", "export_model", "finetuning", "inference", "layouts",
            "own_data", "prepare_corpus", "pretraining", "similarity", "submission", "tasks",
            "tokenizer_vectors", "build_vocab", "results_table", "record_bytes", "sentencepiece")
