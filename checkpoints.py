@@ -601,6 +601,8 @@ def move(prefix, target):
 def strip(prefix, target):
     """Writes the model's variables of a checkpoint as one without optimizer slots or step.
 
+    Of averaged weights (see fine_tuning_methods.UNAVERAGED) the means are kept.
+
     Args:
         prefix: any checkpoint of ours or a released one; target: the new prefix.
 
@@ -613,7 +615,8 @@ def strip(prefix, target):
     shapes = read_shapes(prefix)
     check_content(prefix)
     kept = sorted(name for name in shapes if name != "global_step"
-                  and not name.endswith(("/adam_m", "/adam_v", "/lamb_m", "/lamb_v")))
+                  and not name.endswith(("/adam_m", "/adam_v", "/lamb_m", "/lamb_v",
+                                         "/unaveraged")))
     if layout_of(shapes) not in ("albert_zh", "google"):
         raise UserError("checkpoint %s cannot be exported: %s"
                         % (prefix, _LAYOUT_ADVICE[layout_of(shapes)]))

@@ -46,7 +46,7 @@ def calls(monkeypatch):
             score = 0.8 if "init_checkpoint" in flags else 0.5
             os.makedirs(flags["output_dir"])
             files.write_json(os.path.join(flags["output_dir"], "run.json"), {
-                "results": {"dev_accuracy": score, "dev_f1": score / 2}})
+                "results": {"dev_accuracy": score, "dev_f1": score / 2}, "seconds": 1.5})
 
     monkeypatch.setattr(pretraining_lift, "run", run)
     return made
