@@ -21,6 +21,7 @@ import json
 import re
 import zipfile
 
+import checkpoints
 import files
 import heads
 import numpy as np
@@ -34,41 +35,23 @@ import tensorflow.compat.v1 as tf
 
 MOST_SAMPLES = 64
 
-Number = collections.namedtuple("Number", ["off", "is_fine", "range", "help"])
+Number = collections.namedtuple("Number", ["off", "is_fine", "range"])
 Number.__doc__ = """A flag that is a number.
 
 off: plain fine-tuning; is_fine: function that tells whether a value is in the range."""
 
 NUMBERS = collections.OrderedDict([
-    ("r_drop", Number(
-        0.0, lambda value: 0 <= value < float("inf"), "0 or more",
-        "R-Drop: drop out every batch twice and add so many times the divergence of the two "
-        "answers to the loss. 0: off; 1 to 5 are usual.")),
-    ("fgm", Number(
-        0.0, lambda value: 0 <= value < float("inf"), "0 or more",
-        "Adversarial training (FGM): compute every batch again with the word embeddings moved this "
-        "far to where the loss rises, and add the gradients. 0: off; 0.1 to 1 are usual.")),
-    ("layer_decay", Number(
-        1.0, lambda value: 0 < value <= 1, "above 0, at most 1",
-        "Learning rate of the encoder's shared layers as a share of the head's; of the embeddings, "
-        "this share of that. 1: off; 0.5 to 0.9 are usual.")),
-    ("multi_sample_dropout", Number(
-        1, lambda value: 1 <= value <= MOST_SAMPLES, "1 to %d" % MOST_SAMPLES,
-        "Dropouts of the encoder's output that the head learns from in a step. 1: off; 4 to 8 are "
-        "usual.")),
-    ("ema_decay", Number(
-        0.0, lambda value: 0 <= value < 1, "0 to below 1",
-        "Evaluate, predict and export the mean of the weights after each step, in which a step "
-        "counts so many times what the next one does. 0: off; 0.99 to 0.9999 are usual.")),
+    ("r_drop", Number(0.0, lambda value: 0 <= value < float("inf"), "0 or more")),
+    ("fgm", Number(0.0, lambda value: 0 <= value < float("inf"), "0 or more")),
+    ("layer_decay", Number(1.0, lambda value: 0 < value <= 1, "above 0, at most 1")),
+    ("multi_sample_dropout", Number(1, lambda value: 1 <= value <= MOST_SAMPLES,
+                                    "1 to %d" % MOST_SAMPLES)),
+    ("ema_decay", Number(0.0, lambda value: 0 <= value < 1, "0 to below 1")),
 ])
 TEMPERATURE, ALPHA = 2.0, 0.5
 DISTILLING = ("teacher_logits", "distill_temperature", "distill_alpha")
 
-# In a checkpoint of averaged weights, <variable> is the mean, which every reader takes for the
-# weights; training goes on from what is below it, beside the optimizer's slots.
-UNAVERAGED = "unaveraged"
-_AVERAGE = "average"  # the slot that holds the mean while training
-
+_AVERAGE = "average"  # the optimizer's slot that holds a variable's mean
 WORD_TABLE = "bert/embeddings/word_embeddings"
 
 
@@ -78,9 +61,21 @@ WORD_TABLE = "bert/embeddings/word_embeddings"
 
 def define_flags():
     """Defines the methods' flags."""
-    for name, number in NUMBERS.items():
-        define = flags.DEFINE_integer if isinstance(number.off, int) else flags.DEFINE_float
-        define(name, number.off, number.help)
+    flags.DEFINE_float("r_drop", NUMBERS["r_drop"].off, "R-Drop: drop out every batch twice and "
+                       "add so many times the divergence of the two answers to the loss. 0: off; "
+                       "1 to 5 are usual.")
+    flags.DEFINE_float("fgm", NUMBERS["fgm"].off, "Adversarial training (FGM): compute every batch "
+                       "again with the word embeddings moved this far to where the loss rises, and "
+                       "add the gradients. 0: off; 0.1 to 1 are usual.")
+    flags.DEFINE_float("layer_decay", NUMBERS["layer_decay"].off, "Learning rate of the encoder's "
+                       "shared layers as a share of the head's; of the embeddings, this share of "
+                       "that. 1: off; 0.5 to 0.9 are usual.")
+    flags.DEFINE_integer("multi_sample_dropout", NUMBERS["multi_sample_dropout"].off, "Dropouts of "
+                         "the encoder's output that the head learns from in a step. 1: off; 4 to 8 "
+                         "are usual.")
+    flags.DEFINE_float("ema_decay", NUMBERS["ema_decay"].off, "Evaluate, predict and export the "
+                       "mean of the weights after each step, in which a step counts so many times "
+                       "what the next one does. 0: off; 0.99 to 0.9999 are usual.")
     flags.DEFINE_string("teacher_logits", None, "Distillation: file of what another model gives "
                         "for each training row, as --do_predict --predict_split=train writes it "
                         "(.npz), or of scores or probabilities, a row a line, tabs between (.tsv).")
@@ -126,7 +121,7 @@ PLAIN = collections.OrderedDict([(name, number.off) for name, number in NUMBERS.
 def slot_names(values):
     """Returns the last parts of the names of what a checkpoint must hold to go on from."""
     return optimization.AdamWeightDecayOptimizer.SLOT_NAMES + (
-        (UNAVERAGED,) if values["ema_decay"] else ())
+        (checkpoints.UNAVERAGED,) if values["ema_decay"] else ())
 
 
 def read(values, run, config, examples, labels, can_distill):
@@ -143,17 +138,16 @@ def read(values, run, config, examples, labels, can_distill):
         UserError: a method does not go together with the run or the task, or the teacher's file
             is not of these training rows.
     """
-    wanted = ["--%s=%s" % (name, values[name]) for name in PLAIN
-              if name != "distill_temperature" and name != "distill_alpha"
-              and values[name] != PLAIN[name]]
+    wanted = ["--%s=%s" % (name, values[name]) for name in list(NUMBERS) + ["teacher_logits"]
+              if values[name] != PLAIN[name]]
     if not wanted:
         return None
     if run.use_tpu:
         raise UserError("%s: this has not been tried on a TPU; leave it out, or train on GPUs or "
                         "the CPU" % ", ".join(wanted))
     if values["ema_decay"] and run.distribution == "multi_worker":
-        raise UserError("--ema_decay=%g: several workers save their checkpoints together, without "
-                        "the means; leave it out, or use --distribution=mirrored"
+        raise UserError("--ema_decay=%g: this has not been tried with several workers, who save "
+                        "their checkpoints together; leave it out, or use --distribution=mirrored"
                         % values["ema_decay"])
     teacher = None
     if values["teacher_logits"]:
@@ -451,7 +445,7 @@ def _names_in_checkpoints():
     named = {}
     for name, variable in variables.items():
         if name + "/" + _AVERAGE in variables:
-            named[name + "/" + UNAVERAGED] = variable
+            named[name + "/" + checkpoints.UNAVERAGED] = variable
         elif name.endswith("/" + _AVERAGE):
             named[name[:-len("/" + _AVERAGE)]] = variable
         else:

@@ -133,6 +133,10 @@ def test_fine_tuning_on_two_devices_is_as_on_one(two_cpus, tmp_path, monkeypatch
                                 "--gradient_accumulation_steps=4"), expected)
     assert_same_weights(weights("two", "--distribution=mirrored", "--train_batch_size=2",
                                 "--gradient_accumulation_steps=2"), expected)
+    start, begun = [read_checkpoint(str(tmp_path / name)) for name in (
+        "init.ckpt", "two/model.ckpt-0")]
+    for name, value in start.items():
+        np.testing.assert_array_equal(begun[name], value, err_msg=name)
 
 
 def test_overflow_on_one_device_is_one_on_all(two_cpus):
