@@ -412,7 +412,10 @@ class _AdamW(optimization.AdamWeightDecayOptimizer):
     def _create_slots(self, var_list):
         super(_AdamW, self)._create_slots(var_list)
         for variable in var_list if self._ema_decay else ():
-            self._get_or_make_slot(variable, variable.initial_value, _AVERAGE, _AVERAGE)
+            # Not initial_value: a strategy's copies do not know that of a checkpoint there.
+            with tf.control_dependencies([variable.initializer]):
+                start = variable.read_value()
+            self._get_or_make_slot(variable, start, _AVERAGE, _AVERAGE)
 
     def _steps_of_copies(self, strategy, grad, variable):
         steps = super(_AdamW, self)._steps_of_copies(strategy, grad, variable)

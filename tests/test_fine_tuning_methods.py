@@ -686,13 +686,15 @@ def test_a_folder_is_never_continued_with_other_methods(folder, plain, tmp_path,
 def test_training_goes_on_from_the_weights_and_never_from_their_means(
         folder, plain, averaged, tmp_path):
     """Not even where run.json is lost."""
-    for source, flag, told in ((plain, "--ema_decay=0.5", "without averaged weights"),
-                               (averaged, "--ema_decay=0", "of averaged weights")):
+    for source, flag, told in ((plain, "--ema_decay=0.5", "ema_decay: 0.0 then, 0.5 now"),
+                               (averaged, "--ema_decay=0", "holds a run of averaged weights")):
         copied = str(tmp_path / os.path.basename(source))
         shutil.copytree(source, copied)
         os.remove(copied + "/run.json")
         assert_user_error(run(folder, "", "--output_dir=" + copied, "--do_train", flag,
                               "--max_train_steps=4"), told)
+    with pytest.raises(UserError, match="holds a run without averaged weights"):
+        checkpoints.require_resumable(plain + "/model.ckpt-3", {}, ("adam_m", "unaveraged"))
 
 
 def test_every_kind_of_task_records_its_methods(folder, plain):
