@@ -11,6 +11,7 @@ import distribution
 import estimators
 import features
 import files
+import fine_tuning_methods
 import heads
 import metrics
 import numpy as np
@@ -29,12 +30,13 @@ REPORT = "eval_report.txt"
 
 Recipe = collections.namedtuple("Recipe", [
     "learning_rate", "num_train_steps", "num_warmup_steps", "class_weights", "parts",
-    "loss_scaling"])
-Recipe.__new__.__defaults__ = (None, 1, False)
+    "loss_scaling", "methods"])
+Recipe.__new__.__defaults__ = (None, 1, False, None)
 Recipe.__doc__ = """How a classifier is trained: AdamW with these numbers.
 
 class_weights: C numbers that the examples' losses are weighted with, or None; parts: number of
-parts that a batch is computed in; loss_scaling: whether the loss is scaled, as float16 needs it."""
+parts that a batch is computed in; loss_scaling: whether the loss is scaled, as float16 needs it;
+methods: fine_tuning_methods.Methods or None."""
 
 # ---------------------------------------------------------------------------------------------
 # The model
@@ -126,20 +128,23 @@ def model_fn_of(objective, recipe=None, model_fit=None, use_tpu=False):
             predictions=dict(predictions, row=features["row"]))
 
     def train_spec(features):
+        methods = recipe.methods
+        learner = methods.objective(objective) if methods else objective
+
         # ---- gradients; shares are divided by what the whole batch holds, so that they add up
         weight, answers = optimization.sum_over_replicas([
-            tf.reduce_sum(objective.weights(features)), tf.reduce_sum(objective.counts(features))])
+            tf.reduce_sum(learner.weights(features)), tf.reduce_sum(learner.counts(features))])
 
         def share_of(part):
-            logits = objective.logits(part, True)
-            nll = objective.losses(part, logits)
-            right = objective.counts(part) * tf.cast(objective.right(part, logits), tf.float32)
-            return tf.reduce_sum(objective.weights(part) * nll) / weight, {
+            logits = learner.logits(part, True)
+            nll = learner.losses(part, logits)
+            right = learner.counts(part) * tf.cast(learner.right(part, logits), tf.float32)
+            return tf.reduce_sum(learner.weights(part) * nll) / weight, {
                 "accuracy": tf.reduce_sum(right) / answers}
 
         loss_scale = optimization.LossScale() if recipe.loss_scaling else None
-        gradients, scalars = optimization.differentiate(share_of, features, recipe.parts,
-                                                        loss_scale)
+        gradients, scalars = (methods or optimization).differentiate(
+            share_of, features, recipe.parts, loss_scale)
         shown = optimization.name_scalars(
             {"accuracy": scalars["accuracy"], "total_loss": scalars["loss"]})
 
@@ -147,7 +152,10 @@ def model_fn_of(objective, recipe=None, model_fit=None, use_tpu=False):
         scaffold = estimators.scaffold_fn(model_fit, use_tpu)
         train_op = optimization.create_optimizer(
             None, recipe.learning_rate, recipe.num_train_steps, recipe.num_warmup_steps, use_tpu,
-            "adamw", gradients=gradients, loss_scale=loss_scale)
+            methods.optimizer() if methods else "adamw", gradients=gradients,
+            loss_scale=loss_scale)
+        if methods:
+            methods.add_saver()
         return tf.estimator.tpu.TPUEstimatorSpec(
             tf.estimator.ModeKeys.TRAIN, loss=scalars["loss"],
             train_op=tf.group(train_op, shown), scaffold_fn=scaffold)
@@ -229,10 +237,11 @@ class Tuner(object):
         if not self._run.use_tpu:
             hooks.append(training_checks.NumbersHook(
                 self._run.output_dir, self._loss_of_chance(split), recipe.loss_scaling))
+        input_fn = self._input_fn(split, True, batch_size, first_step=done)
+        if recipe.methods:
+            input_fn = recipe.methods.input_fn(input_fn)
         with self._naming_a_damaged_cache(split):
-            estimators.train(estimator, self._run,
-                             self._input_fn(split, True, batch_size, first_step=done),
-                             recipe.num_train_steps, hooks)
+            estimators.train(estimator, self._run, input_fn, recipe.num_train_steps, hooks)
 
     def _loss_of_chance(self, split):
         """Returns the loss of a model that knows nothing; here None, as it is not known."""
@@ -392,18 +401,28 @@ class Classifier(Tuner):
             say("Scores of every class: %s" % self._path(REPORT))
         plots.confusion_matrix(matrix, self._task.labels, self._path("confusion_matrix.png"))
 
-    def predict(self, split, batch_size, prefix):
+    def predict(self, split, batch_size, prefix, name="test"):
         """Writes class probabilities and labels, of CLUE tasks as submission; returns the labels.
 
-        The labels of other tasks go to predictions.tsv: id, label, probability.
+        The labels of other tasks go to predictions.tsv: id, label, probability. Of train or dev,
+        what is written is what another model learns from with --teacher_logits.
+
+        Args:
+            name: of the split, "train", "dev" or "test".
         """
         say("Predicting %d examples with %s" % (len(split.examples), prefix))
         probabilities = np.zeros([len(split.examples), self._head.classes], np.float32)
         for row, prediction in self._predicted(split, batch_size, prefix, "predict"):
             probabilities[row] = prediction["probabilities"]
+        predicted = [self._task.labels[int(row.argmax())] for row in probabilities]
+        if name != "test":
+            path = self._path(fine_tuning_methods.LOGITS % name)
+            fine_tuning_methods.write_teacher(path, probabilities, self._task.labels,
+                                              split.examples)
+            say("Wrote %s" % path)
+            return predicted
         lines = ["\t".join("%.9g" % value for value in row) + "\n" for row in probabilities]
         files.write_text(self._path("test_results.tsv"), "".join(lines))
-        predicted = [self._task.labels[int(row.argmax())] for row in probabilities]
         if self._task.submission_name:
             path = self._path(self._task.submission_name)
             tasks.write_submission(self._task, split.examples, predicted, path)

@@ -14,18 +14,19 @@ import distribution
 import estimators
 import features
 import files
+import fine_tuning_methods
 import heads
 import interruption
 import own_data
 import run_lock
 import run_record
 import selection
+import tasks
 import tokenization
 import training_checks
 from absl import flags
 from console import say
 from errors import UserError
-from optimization import AdamWeightDecayOptimizer
 
 # Settings that shape the weights: a folder's run never goes on with others.
 TRAINED_WITH = ("train_batch_size", "gradient_accumulation_steps", "learning_rate",
@@ -54,6 +55,8 @@ def define_flags(max_seq_length=128):
                       "mean over all tokens, padding left out.")
     flags.DEFINE_enum("class_weights", "none", CLASS_WEIGHTS, "balanced: a class counts the more "
                       "in the loss the rarer it is.")
+    flags.DEFINE_enum("predict_split", "test", tasks.SPLITS, "What --do_predict predicts; of train "
+                      "or dev it writes a file for --teacher_logits.")
     define_common_flags(own_data.names(), max_seq_length)
 
 
@@ -79,6 +82,7 @@ def define_common_flags(task_names, max_seq_length):
     flags.DEFINE_float("num_train_epochs", 3.0, "Passes over the training data.")
     flags.DEFINE_integer("max_train_steps", 0, "Train this many steps at most; 0: all epochs.")
     flags.DEFINE_float("warmup_proportion", 0.1, "Share of the steps with a rising rate.")
+    fine_tuning_methods.define_flags()
     estimators.define_flags(save_checkpoints_steps=1000)
 
 
@@ -98,6 +102,7 @@ def check_values(values):
     if not 0 <= values["warmup_proportion"] < 1:
         raise UserError("--warmup_proportion=%g: a share from 0 to below 1 is needed"
                         % values["warmup_proportion"])
+    fine_tuning_methods.check_values(values)
     if not (values["do_train"] or values["do_eval"] or values["do_predict"]):
         raise UserError("nothing to do: give --do_train, --do_eval or --do_predict")
 
@@ -133,6 +138,13 @@ def _run_alone(values, settings, model, kind, lock):
     record = run_record.RunRecord(settings.output_dir)
     trained_with = require_same_training(record, values, data, model, kind)
     start, chosen = starting_points(record, values, settings, data, model, kind)
+    can_distill = getattr(kind, "can_distill", False)
+    if values["do_predict"] and predicted_split(values) != "test" and not can_distill:
+        raise UserError("--predict_split=%s is for tasks whose rows have one class each"
+                        % predicted_split(values))
+    methods = fine_tuning_methods.read(
+        values, settings, model.config, data.examples["train"], data.task.labels,
+        can_distill) if values["do_train"] else None
     record.require_own_vocabulary(model.tokenizer.file, tokenization.KEPT_AS)
 
     # ---- features
@@ -157,8 +169,8 @@ def _run_alone(values, settings, model, kind, lock):
     results = {}
     if values["do_train"]:
         training_checks.warn_of_no_dropout(model.config)
-        work.train(splits["train"], values["train_batch_size"],
-                   recipe_for(splits["train"].examples, data.task.labels, values, settings))
+        recipe = recipe_for(splits["train"].examples, data.task.labels, values, settings)
+        work.train(splits["train"], values["train_batch_size"], recipe._replace(methods=methods))
     if not distribution.is_chief(settings):
         return  # the rest is one machine's work
     if values["do_eval"]:
@@ -170,7 +182,7 @@ def _run_alone(values, settings, model, kind, lock):
         if chosen is None:
             there = candidates(settings.output_dir, values["init_checkpoint"])
             chosen = selection.recorded_best(settings.output_dir, there) or there[-1]
-        results.update(kind.predict(work, splits["test"], values, chosen, data))
+        results.update(kind.predict(work, splits[predicted_split(values)], values, chosen, data))
     record.finish(results)
     if values["do_train"] or values["do_eval"]:
         curves.draw(settings.output_dir)
@@ -183,6 +195,7 @@ class Classification(object):
     """
 
     trained_with = TRAINED_WITH
+    can_distill = True  # an answer is one class for each row of the data
     head_file = heads.CLASSIFIER_FILE  # beside the checkpoints: what the head was trained with
     head_flags = ("max_seq_length", "do_lower_case", "use_pooled_output", "truncate")
     # Results in run.json: pairs of name and key of the row of the best checkpoint.
@@ -233,19 +246,29 @@ class Classification(object):
 
     def predict(self, work, split, values, prefix, data):
         """Predicts a split; returns {name: value} of results for run.json."""
-        predicted = work.predict(split, values["predict_batch_size"], prefix)
+        name = predicted_split(values)
+        predicted = work.predict(split, values["predict_batch_size"], prefix, name)
         scores = classifier.score(split.examples, predicted, data.task.labels)
         if scores is None:
             return {}
-        print("test accuracy %.4f, macro-F1 %.4f on %d examples" % (
-            scores.accuracy, scores.macro_f1, scores.matrix.sum()))
-        return {"test_accuracy": scores.accuracy, "test_macro_f1": scores.macro_f1}
+        print("%s accuracy %.4f, macro-F1 %.4f on %d examples" % (
+            name, scores.accuracy, scores.macro_f1, scores.matrix.sum()))
+        if name == "dev":  # whose results are those of --do_eval
+            return {}
+        return {name + "_accuracy": scores.accuracy, name + "_macro_f1": scores.macro_f1}
 
 
 def splits_needed(values):
     """Returns the names of the splits that the flags ask for."""
-    return [split for split, flag in (("train", "do_train"), ("dev", "do_eval"),
-                                      ("test", "do_predict")) if values[flag]]
+    asked = {"train": values["do_train"], "dev": values["do_eval"]}
+    if values["do_predict"]:
+        asked[predicted_split(values)] = True
+    return [split for split in tasks.SPLITS if asked.get(split)]
+
+
+def predicted_split(values):
+    """Returns the name of the split that --do_predict predicts."""
+    return values.get("predict_split") or "test"
 
 
 def trained_labels(values):
@@ -277,12 +300,14 @@ def require_same_training(record, values, data, model, kind):
         return None
     trained_with = {name: values[name] for name in kind.trained_with}
     trained_with.update(of_the_model, **kind.settings_of_training(data.task))
+    trained_with.update(fine_tuning_methods.trained_with(values))
     trained_with.update(
         vocabulary=files.fingerprint(model.tokenizer.file)[:16],
         train_data=" ".join(files.fingerprint(path)[:16]
                             for path in data.task.paths(data.folder, "train")))
     if checkpoints.trained_in(values["output_dir"]):
-        record.require_same_settings(trained_with, refuse=True)
+        record.require_same_settings(trained_with, refuse=True,
+                                     unrecorded=fine_tuning_methods.PLAIN)
     return trained_with
 
 
@@ -347,7 +372,7 @@ def starting_points(record, values, settings, data, model, kind):
         start = checkpoints.starting_point(
             model.config, shapes, record, settings.output_dir, values["init_checkpoint"],
             values["allow_partial_init"],
-            AdamWeightDecayOptimizer.SLOT_NAMES if values["do_train"] else (),
+            fine_tuning_methods.slot_names(values) if values["do_train"] else (),
             fresh_heads=values["do_train"] and has_other_labels(values, data.task))
     if values["predict_checkpoint"]:
         chosen = selection.choose(values["predict_checkpoint"], "predict_checkpoint")

@@ -279,6 +279,7 @@ class ReadingComprehension(object):
     trained_with = ("train_batch_size", "gradient_accumulation_steps", "learning_rate",
                     "max_seq_length", "warmup_proportion", "do_lower_case", "doc_stride",
                     "max_query_length")
+    can_distill = False  # answers belong to tokens
     head_file = "reading.json"
     head_flags = ("max_seq_length", "doc_stride", "max_query_length", "max_answer_length")
     dev_results = (("dev_f1", "eval_f1"), ("dev_exact_match", "eval_exact_match"))

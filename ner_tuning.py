@@ -197,6 +197,7 @@ class NamedEntities(object):
     trained_with = ("train_batch_size", "gradient_accumulation_steps", "learning_rate",
                     "max_seq_length", "warmup_proportion", "do_lower_case", "doc_stride",
                     "tag_scheme")
+    can_distill = False  # answers belong to tokens
     head_file = "entities.json"
     head_flags = ("max_seq_length", "doc_stride")
     dev_results = (("dev_f1", "eval_f1"), ("dev_precision", "eval_precision"),

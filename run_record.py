@@ -52,17 +52,18 @@ class RunRecord(object):
             "%s says that the run in this folder started from %s, not from %s; choose an empty "
             "--output_dir" % (self._path, was, init_prefix))
 
-    def require_same_settings(self, settings, refuse):
+    def require_same_settings(self, settings, refuse, unrecorded=None):
         """Compares settings with those the folder's weights were trained with.
 
         Args:
             settings: {name: value}; names that were not recorded are passed over.
             refuse: stop at a difference, else warn.
+            unrecorded: {name: value} of settings that the folder's run had if it does not say.
 
         Raises:
             UserError: lists the differences.
         """
-        recorded = self._record.get("trained_with", {})
+        recorded = dict(unrecorded or {}, **self._record.get("trained_with", {}))
         rows = ["\n  %s: %s then, %s now" % (name, recorded[name], value)
                 for name, value in settings.items()
                 if name in recorded and recorded[name] != value]

@@ -148,20 +148,40 @@ def pretrain(records, folder, values):
     return output_dir
 
 
-def fine_tune(name, task, rate, seed, start, checkpoint, values):
-    """Fine-tunes and evaluates; returns the dev score, 0 to 1."""
+def fine_tune(name, task, seed, variant, values, others=()):
+    """Fine-tunes and evaluates in a folder of the name, the variant and the seed.
+
+    Args:
+        task: Task; others: further flags of its script.
+
+    Returns:
+        (dev score, 0 to 1; seconds that it took, all parts of an interrupted run together).
+    """
     data_dir = (os.path.join(values.work_dir, "reviews") if task.folder is None
                 else os.path.join(values.data_dir, task.folder))
-    folder = os.path.join(values.work_dir, "%s-%s-%s-seed%d" % (name, start, rate, seed))
-    arguments = ["--task_name=" + NAMES.get(name, name), "--data_dir=" + data_dir,
-                 "--output_dir=" + folder, "--do_train", "--do_eval",
-                 "--bert_config_file=" + CONFIG, "--vocab_file=" + VOCABULARY,
-                 "--save_checkpoints_steps=1000000", "--random_seed=%d" % seed,
-                 "--learning_rate=" + rate, "--precision=" + values.precision] + list(task.flags)
-    if start == "pretrained":
-        arguments.append("--init_checkpoint=" + checkpoint)
-    run(task.script, *arguments)
-    return files.read_json(os.path.join(folder, "run.json"))["results"][task.result]
+    folder = folder_of(name, variant, seed, values)
+    run(task.script, "--task_name=" + NAMES.get(name, name), "--data_dir=" + data_dir,
+        "--output_dir=" + folder, "--do_train", "--do_eval", "--bert_config_file=" + CONFIG,
+        "--vocab_file=" + VOCABULARY, "--save_checkpoints_steps=1000000",
+        "--random_seed=%d" % seed, "--precision=" + values.precision, *(task.flags + tuple(others)))
+    record = files.read_json(os.path.join(folder, "run.json"))
+    return record["results"][task.result], record["seconds"]
+
+
+def folder_of(name, variant, seed, values):
+    """Returns the folder of a run of fine-tuning."""
+    return os.path.join(values.work_dir, "%s-%s-seed%d" % (name, variant, seed))
+
+
+def require_lists(names, known, seeds):
+    """Raises UserError for --tasks that are not known and --seeds that are no numbers."""
+    for name in names:
+        if name not in known:
+            raise UserError("--tasks: %s is unknown.%s Known: %s" % (
+                name, errors.nearest(name, known), ", ".join(known)))
+    for seed in seeds:
+        if not seed.isdigit():
+            raise UserError("--seeds: %r is no number" % seed)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -172,8 +192,11 @@ def compare(name, seeds, checkpoint, values):
     """Fine-tunes a task from both starts; returns {start: (rate, [score of each seed])}."""
     found = {}
     for start in STARTS:
-        def score(rate, seed, start=start):
-            return fine_tune(name, TASKS[name], rate, seed, start, checkpoint, values)
+        others = ("--init_checkpoint=" + checkpoint,) if start == "pretrained" else ()
+
+        def score(rate, seed, start=start, others=others):
+            return fine_tune(name, TASKS[name], seed, "%s-%s" % (start, rate), values,
+                             ("--learning_rate=" + rate,) + others)[0]
 
         first = {rate: score(rate, seeds[0]) for rate in TASKS[name].rates}
         best = max(first, key=first.get)
@@ -196,8 +219,8 @@ def rows_of(found):
     return rows
 
 
-def write_report(rows, path):
-    heads = ["task", "dev score, %", "from random weights", "pre-trained", "gain, points"]
+def write_report(heads, rows, path):
+    """Prints a table, and writes it as Markdown."""
     print(table(heads, rows))
     files.write_text(path, "\n".join("| %s |" % " | ".join(row) for row in
                                      [heads, ["---"] * len(heads)] + rows) + "\n")
@@ -205,13 +228,7 @@ def write_report(rows, path):
 
 def main(_):
     # ---- everything that can be refused
-    for name in FLAGS.tasks:
-        if name not in TASKS:
-            raise UserError("--tasks: %s is unknown.%s Known: %s" % (
-                name, errors.nearest(name, TASKS), ", ".join(TASKS)))
-    for seed in FLAGS.seeds:
-        if not seed.isdigit():
-            raise UserError("--seeds: %r is no number" % seed)
+    require_lists(FLAGS.tasks, TASKS, FLAGS.seeds)
     newspaper = os.path.join(FLAGS.data_dir, "corpus", "people_daily_199801.txt")
     files.require_file(newspaper, "data_dir")
     files.make_dir(FLAGS.work_dir, "work_dir")
@@ -234,7 +251,8 @@ def main(_):
     seeds = [int(seed) for seed in FLAGS.seeds]
     found = collections.OrderedDict((name, compare(name, seeds, checkpoint, FLAGS))
                                     for name in FLAGS.tasks)
-    write_report(rows_of(found), os.path.join(FLAGS.work_dir, "lift.md"))
+    write_report(["task", "dev score, %", "from random weights", "pre-trained", "gain, points"],
+                 rows_of(found), os.path.join(FLAGS.work_dir, "lift.md"))
 
 
 if __name__ == "__main__":

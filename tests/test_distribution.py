@@ -98,7 +98,10 @@ def test_two_devices_are_one_with_the_same_batch(folder, two_cpus, tmp_path, opt
         np.testing.assert_allclose(found[tag], expected[tag], atol=1e-4, err_msg=tag)
 
 
-def test_fine_tuning_on_two_devices_is_as_on_one(two_cpus, tmp_path, monkeypatch):
+@pytest.mark.parametrize("methods", [(), (
+    "--fgm=0.5", "--r_drop=1", "--multi_sample_dropout=2", "--layer_decay=0.5",
+    "--ema_decay=0.5", "--teacher_logits=teacher.tsv")], ids=["plain", "methods"])
+def test_fine_tuning_on_two_devices_is_as_on_one(two_cpus, tmp_path, monkeypatch, methods):
     monkeypatch.setattr(heads, "POOLED_DROPOUT", 0.0)
     write_config(tmp_path, num_hidden_layers=1)
     texts = [("今天很好", "1"), ("天气很坏", "0"), ("苹果坏了今天不好", "0"), ("好", "1"),
@@ -106,6 +109,9 @@ def test_fine_tuning_on_two_devices_is_as_on_one(two_cpus, tmp_path, monkeypatch
     write_vocabulary(tmp_path, [text for text, _ in texts])
     files.write_text(str(tmp_path / "train.tsv"),
                      "text\tlabel\n" + "".join("%s\t%s\n" % row for row in texts))
+    files.write_text(str(tmp_path / "teacher.tsv"), "".join(
+        "%d\t%d\n" % (number, 2 * number - 5) for number in range(len(texts))))
+    monkeypatch.chdir(tmp_path)
 
     def weights(name, *others):
         # All examples are one step's, on one device or two: so the steps are the same.
@@ -114,7 +120,7 @@ def test_fine_tuning_on_two_devices_is_as_on_one(two_cpus, tmp_path, monkeypatch
             "--bert_config_file=%s/config.json" % tmp_path, "--output_dir=%s" % (tmp_path / name),
             "--vocab_file=%s/vocab.txt" % tmp_path, "--max_seq_length=16", "--do_train",
             "--init_checkpoint=%s/init.ckpt" % tmp_path, "--num_train_epochs=5",
-            "--learning_rate=0.01", *others)
+            "--learning_rate=0.01", *(methods + others))
         assert status == 0, err
         assert "5 steps of 8" in err
         return read_checkpoint(str(tmp_path / name / "model.ckpt-5"))
@@ -127,6 +133,10 @@ def test_fine_tuning_on_two_devices_is_as_on_one(two_cpus, tmp_path, monkeypatch
                                 "--gradient_accumulation_steps=4"), expected)
     assert_same_weights(weights("two", "--distribution=mirrored", "--train_batch_size=2",
                                 "--gradient_accumulation_steps=2"), expected)
+    start, begun = [read_checkpoint(str(tmp_path / name)) for name in (
+        "init.ckpt", "two/model.ckpt-0")]
+    for name, value in start.items():
+        np.testing.assert_array_equal(begun[name], value, err_msg=name)
 
 
 def test_overflow_on_one_device_is_one_on_all(two_cpus):

@@ -335,7 +335,7 @@ def test_the_number_of_steps(changes, steps, warmup):
                    "warmup_proportion": 0.1, "learning_rate": 0.5, "class_weights": "none"},
                   **changes)
     recipe = finetuning.recipe_for(examples(*"a" * 100), ("a", "b"), values, SETTINGS)
-    assert recipe == (0.5, steps, warmup, None, 1, False)
+    assert recipe == (0.5, steps, warmup, None, 1, False, None)
 
 
 def test_epochs_count_all_that_a_step_sees():
@@ -343,7 +343,7 @@ def test_epochs_count_all_that_a_step_sees():
               "warmup_proportion": 0.0, "learning_rate": 0.5, "class_weights": "none"}
     recipe = finetuning.recipe_for(examples(*"a" * 48), ("a",), values, SETTINGS._replace(
         gradient_accumulation_steps=3, precision="float16"))
-    assert recipe == (0.5, 8, 0, None, 3, True)  # 48 examples, twice, 12 a step
+    assert recipe == (0.5, 8, 0, None, 3, True, None)  # 48 examples, twice, 12 a step
 
 
 def test_a_vocabulary_must_fit_the_model(tmp_path, capsys):

@@ -18,7 +18,8 @@ import tasks
 
 LANGUAGES = ("README.md", "README_en.md")
 # Modules that define flags for a script beside its own.
-_PRETRAINING, _CLASSIFYING = ["pretraining.py", "estimators.py"], ["finetuning.py", "estimators.py"]
+_PRETRAINING = ["pretraining.py", "estimators.py"]
+_CLASSIFYING = ["finetuning.py", "fine_tuning_methods.py", "estimators.py"]
 FLAG_MODULES = {"run_pretraining.py": _PRETRAINING, "run_pretraining_google.py": _PRETRAINING,
                 "run_classifier.py": _CLASSIFYING, "run_classifier_sp_google.py": _CLASSIFYING,
                 "run_mrc.py": _CLASSIFYING + ["model_flags.py"],
