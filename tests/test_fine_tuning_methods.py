@@ -352,7 +352,7 @@ def folder(tmp_path_factory):
     """Configurations with dropout, a vocabulary and 24 training rows."""
     folder = tmp_path_factory.mktemp("methods")
     write_config(folder, num_hidden_layers=1, **DROPOUT)
-    write_google_config(folder, "google.json", num_hidden_layers=2, num_hidden_groups=2, **DROPOUT)
+    write_google_config(folder, "google.json", num_hidden_layers=1, **DROPOUT)
     write_vocabulary(folder, [text for text, _ in TEXTS])
     (folder / "data").mkdir()
     for split, times in (("train", 4), ("dev", 1), ("test", 1)):
@@ -454,31 +454,30 @@ def test_the_pytorch_converter_takes_the_means(averaged):
 
 
 @pytest.mark.parametrize("script, others, steps", [
-    (run_classifier, ("--recompute",), 12),
-    (run_classifier_sp_google, ("--gradient_accumulation_steps=2",), 6)])
+    (run_classifier, ("--recompute",), 6),
+    (run_classifier_sp_google, ("--gradient_accumulation_steps=2",), 3)])
 def test_all_methods_in_two_parts_equal_one_run(folder, plain, monkeypatch, script, others, steps):
-    others = ALL + ("--teacher_logits=%s/train_logits.npz" % plain, "--do_train") + others
-    names = ["%s-%d" % (script.__name__, number) for number in range(3)]
-    for name in names[:2]:
-        status, _, err = run(folder, name, *others, script=script)
-        assert status == 0, err
-        assert "Training with --r_drop=1.0, --fgm=0.5, --layer_decay=0.5" in err
+    others = ALL + ("--teacher_logits=%s/train_logits.npz" % plain, "--do_train",
+                    "--num_train_epochs=1") + others
+    names = ["%s-%d" % (script.__name__, number) for number in range(2)]
+    _, err = train(folder, names[0], *others, script=script)
+    assert "Training with --r_drop=1.0, --fgm=0.5, --layer_decay=0.5" in err
+    assert stopped(monkeypatch, lambda: run(folder, names[1], *others, script=script),
+                   signal.SIGTERM, 2) == 143
+    _, err = train(folder, names[1], *others, script=script)
+    assert "Going on from" in err
     assert_same_weights(folder + "/" + names[0], folder + "/" + names[1], steps)
-    assert stopped(monkeypatch, lambda: run(folder, names[2], *others, script=script),
-                   signal.SIGTERM, 4) == 143
-    status, _, err = run(folder, names[2], *others, script=script)
-    assert status == 0 and "Going on from" in err, err
-    assert_same_weights(folder + "/" + names[0], folder + "/" + names[2], steps)
     found = read_checkpoint("%s/%s/model.ckpt-%d" % (folder, names[0], steps))
     assert "bert/embeddings/word_embeddings/unaveraged" in found
 
 
 def test_a_smaller_part_of_the_batch_learns_the_same(folder, plain, monkeypatch):
-    """Batches of 4 in one part or in two: also FGM moves the table once for the whole batch."""
+    """A batch of 24 in one part or in two: also FGM moves the table once for the whole batch."""
     monkeypatch.setattr(heads, "POOLED_DROPOUT", 0.0)
     config = write_config(folder, "still.json", num_hidden_layers=1)
     others = ALL + ("--bert_config_file=" + config, "--max_train_steps=1",
-                    "--teacher_logits=%s/train_logits.npz" % plain)
+                    "--teacher_logits=%s/train_logits.npz" % plain,
+                    "--init_checkpoint=%s/model.ckpt-3" % plain)
     train(folder, "whole", "--train_batch_size=24", *others)
     train(folder, "in-parts", "--train_batch_size=12", "--gradient_accumulation_steps=2", *others)
     one, other = [read_checkpoint(folder + name) for name in (
