@@ -26,7 +26,7 @@ import files
 import heads
 import numpy as np
 import optimization
-import runtime  # noqa: F401 - before TensorFlow
+import runtime
 from absl import flags
 from console import say
 from errors import UserError
@@ -458,7 +458,7 @@ def _names_in_checkpoints():
 
 def _saved_as(variable, name):
     """Returns what a Saver takes for a variable under a name of its own."""
-    if isinstance(variable, tf.Variable):
+    if not runtime.IS_TF1 or isinstance(variable, tf.Variable):
         return variable
     # TensorFlow 1.15 saves the copies of a strategy under their own names only, but by objects
     # that it makes under any.
