@@ -26,7 +26,7 @@ import files
 import heads
 import numpy as np
 import optimization
-import runtime  # noqa: F401 - before TensorFlow
+import runtime
 from absl import flags
 from console import say
 from errors import UserError
@@ -443,7 +443,7 @@ def newest_share(step, decay):
 
 
 def _names_in_checkpoints():
-    """Returns {name in a checkpoint: variable}: a mean takes the name of what it is the mean of."""
+    """Returns a Saver's {name: variable}: a mean takes the name of what it is the mean of."""
     variables = {_name(variable): variable for variable in tf.global_variables()}
     named = {}
     for name, variable in variables.items():
@@ -453,7 +453,17 @@ def _names_in_checkpoints():
             named[name[:-len("/" + _AVERAGE)]] = variable
         else:
             named[name] = variable
-    return named
+    return {name: _saved_as(variable, name) for name, variable in named.items()}
+
+
+def _saved_as(variable, name):
+    """Returns what a Saver takes for a variable under a name of its own."""
+    if not runtime.IS_TF1 or isinstance(variable, tf.Variable):
+        return variable
+    # TensorFlow 1.15 saves the copies of a strategy under their own names only, but by objects
+    # that it makes under any.
+    make_saveable, = variable._gather_saveables_for_checkpoint().values()
+    return make_saveable(name=name)
 
 
 def _name(variable):
