@@ -234,16 +234,17 @@ def test_signals_wait_for_the_end_of_a_picture():
         time.sleep(0.05)
         seen.append(number)
 
-    with interruption.terminable():
-        with pytest.raises(KeyboardInterrupt):
-            draw(signal.SIGINT)
-            time.sleep(5)
-        with pytest.raises(SystemExit) as ending:
-            draw(signal.SIGTERM)
-            time.sleep(5)
-    assert ending.value.code == 143 and seen == [signal.SIGINT, signal.SIGTERM]
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells start background jobs
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        with interruption.terminable():
+            with pytest.raises(KeyboardInterrupt):
+                draw(signal.SIGINT)
+                time.sleep(5)
+            with pytest.raises(SystemExit) as ending:
+                draw(signal.SIGTERM)
+                time.sleep(5)
+        assert ending.value.code == 143 and seen == [signal.SIGINT, signal.SIGTERM]
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells start background jobs
         draw(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)

@@ -697,7 +697,7 @@ def test_the_benchmark_measures_and_compares(tmp_path, monkeypatch, predictors):
     assert status == 0, err
     assert asked == [[], ["--max_batch=1", "--max_delay_ms=0"]]
     for fragment in ("4 clients: times as many", "p99 ms", "similarity, 8 pairs", "errors: none",
-                     "answers that differ: 0", "MB at the end"):
+                     "answers that differ: 0", "MB, in each tenth of the time"):
         assert fragment in out, out
 
 
