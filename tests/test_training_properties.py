@@ -293,7 +293,8 @@ def train(session, loss, steps, rate, optimizer, enough):
     return found
 
 
-@every_model
+@pytest.mark.parametrize("config, model_class", [
+    MODELS[name] for name in ("postln", "google, 2 groups of 2 blocks")])
 def test_pretraining_overfits_32_records(config, model_class, sample_batch):
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(7)
