@@ -14,6 +14,7 @@ import re
 import numpy as np
 
 import console
+import errors
 import files
 from errors import UserError
 
@@ -395,11 +396,9 @@ class _Place(object):
         """Returns a value that must be a text."""
         if not isinstance(value, str):
             self.fail("%s must be a text; here it holds %s" % (what, _shown(value)))
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError as error:
-            self.fail("%s holds half a character (\\u%04x) at character %d; repair the text"
-                      % (what, ord(value[error.start]), error.start + 1))
+        problem = errors.half_character(value)
+        if problem:
+            self.fail("%s %s" % (what, problem))
         return value
 
     def texts(self, values, what, or_empty=False):

@@ -24,10 +24,8 @@ import time
 
 import console
 import download
-import entities
 import errors
 import files
-import reading_comprehension
 import results_table
 import submission
 import sweeps
@@ -40,23 +38,23 @@ FLAGS = flags.FLAGS
 ROOT = os.path.dirname(os.path.abspath(__file__))
 
 DEFAULT_TASKS = ("afqmc", "cmnli", "csl", "iflytek", "tnews", "wsc")
-ALL_TASKS = DEFAULT_TASKS + ("ocnli", "c3", "chid", "cmrc2018", "cluener")
+ALL_TASKS = tuple(tasks.clue_names()) + tuple(submission.OTHERS)
 
 FINISHED = "finished.json"  # in a run's folder: what it was that came to its end
 
-Other = collections.namedtuple("Other", ["script", "task", "flags", "sample", "sample_flags"])
+Other = collections.namedtuple("Other", ["script", "flags", "sample", "sample_flags"])
 Other.__doc__ = """A task with a script of its own.
 
 flags: its settings, as in README; sample: its folder in data/; sample_flags: what that needs."""
 
 OTHERS = {
     "cmrc2018": Other(
-        "run_mrc.py", reading_comprehension.ReadingTask("cmrc2018"),
+        "run_mrc.py",
         ("--max_seq_length=512", "--train_batch_size=32", "--learning_rate=3e-5",
          "--num_train_epochs=2"), "mrc_sample",
         ("--max_seq_length=128", "--doc_stride=32")),
     "cluener": Other(
-        "run_ner.py", entities.EntityTask("cluener"),
+        "run_ner.py",
         ("--max_seq_length=128", "--train_batch_size=32", "--learning_rate=3e-4",
          "--num_train_epochs=5"), "ner_sample", ()),
 }
@@ -106,7 +104,7 @@ def task_names(text):
 
 
 def task_of(name):
-    return OTHERS[name].task if name in OTHERS else tasks.get(name)
+    return submission.OTHERS[name] if name in OTHERS else tasks.get(name)
 
 
 def data_of(name, data_dir, is_sample):

@@ -14,6 +14,7 @@ import re
 import numpy as np
 
 import console
+import errors
 import files
 import named_files
 import tasks
@@ -236,11 +237,10 @@ def _sentence_of_row(path, line, row, number, entities_needed):
     text, label = row.get("text"), row.get("label")
     if not isinstance(text, str) or not text:
         fail('the field "text" must be a text that is not empty')
-    try:
-        (text + "".join(label if isinstance(label, dict) else "")).encode("utf-8")
-    except UnicodeEncodeError as error:
-        fail("text or label holds half a character (\\u%04x), which UTF-8 cannot; repair it"
-             % ord(error.object[error.start]))
+    for part in [text] + list(label if isinstance(label, dict) else ()):
+        problem = errors.half_character(part)
+        if problem:
+            fail("text or label " + problem)
     name = row.get("id", number)
     if not isinstance(name, (int, str)) or isinstance(name, bool):
         fail('the field "id" must be a number or a text')

@@ -22,6 +22,20 @@ def nearest(name, known):
     return ' Did you mean "%s"?' % matches[0] if matches else ""
 
 
+def half_character(text):
+    """Returns what is wrong with half a surrogate pair, which JSON can spell and UTF-8 cannot.
+
+    Returns:
+        "holds half a character (...) at character N; repair the text", None for a sound text.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return "holds half a character (\\u%04x) at character %d; repair the text" % (
+            ord(text[error.start]), error.start + 1)
+    return None
+
+
 def run(main, translate=None, positional=0):
     """Parses the flags and runs `main(argv)`; unknown flags, stray arguments and user errors exit.
 

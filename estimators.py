@@ -354,7 +354,7 @@ def _tpu_cluster(run):
 
 
 # Batches of a prediction that a CPU computes at the same time: while one is at an operation that
-# occupies one core, another uses the rest. (More gain nothing; benchmarks/finetune.py.)
+# occupies one core, another uses the rest.
 SIDE_BY_SIDE = 2
 
 

@@ -138,13 +138,12 @@ def _run_alone(values, settings, model, kind, lock):
     record = run_record.RunRecord(settings.output_dir)
     trained_with = require_same_training(record, values, data, model, kind)
     start, chosen = starting_points(record, values, settings, data, model, kind)
-    can_distill = getattr(kind, "can_distill", False)
-    if values["do_predict"] and predicted_split(values) != "test" and not can_distill:
+    if values["do_predict"] and predicted_split(values) != "test" and not kind.can_distill:
         raise UserError("--predict_split=%s is for tasks whose rows have one class each"
                         % predicted_split(values))
     methods = fine_tuning_methods.read(
         values, settings, model.config, data.examples["train"], data.task.labels,
-        can_distill) if values["do_train"] else None
+        kind.can_distill) if values["do_train"] else None
     record.require_own_vocabulary(model.tokenizer.file, tokenization.KEPT_AS)
 
     # ---- features

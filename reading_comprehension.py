@@ -13,6 +13,7 @@ import os
 import numpy as np
 
 import console
+import errors
 import files
 import named_files
 import token_offsets
@@ -179,12 +180,9 @@ class _SquadReader(object):
         found = value.get(field) if isinstance(value, dict) else None
         if not isinstance(found, str):
             self._fail(place, 'the field "%s" must be a text' % field)
-        try:
-            found.encode("utf-8")
-        except UnicodeEncodeError as error:
-            self._fail(place, 'the field "%s" holds half a character (\\u%04x) at character %d; '
-                              "repair the text" % (field, ord(found[error.start]),
-                                                   error.start + 1))
+        problem = errors.half_character(found)
+        if problem:
+            self._fail(place, 'the field "%s" %s' % (field, problem))
         return found
 
     def _fail(self, place, problem):

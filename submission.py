@@ -25,13 +25,19 @@ import tasks
 from errors import UserError
 
 
+# The tasks of a submission that have scripts of their own; tasks.clue_names() has the others.
+OTHERS = collections.OrderedDict([
+    ("cmrc2018", reading_comprehension.ReadingTask("cmrc2018")),
+    ("cluener", entities.EntityTask("cluener"))])
+
+
 def known_files():
     """Returns {file name: tasks.Task} of all submissions, in the order of the tasks' table."""
     found = collections.OrderedDict()
     for name in tasks.clue_names():
         for file_name in tasks.get(name).submission_names():
             found[file_name] = tasks.get(name).for_submission(file_name)
-    for task in (reading_comprehension.ReadingTask("cmrc2018"), entities.EntityTask("cluener")):
+    for task in OTHERS.values():
         found[task.submission_name] = task
     return found
 

@@ -637,13 +637,10 @@ class _Row(object):
                   % (self._prefix, field, expected, json.dumps(value, ensure_ascii=False)[:80]))
 
     def checked_text(self, field, text):
-        """Refuses half a surrogate pair, which JSON can spell and UTF-8 cannot."""
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            self.fail('the field "%s%s" holds half a character (\\u%04x) at character %d; '
-                      "repair the text" % (self._prefix, field, ord(text[error.start]),
-                                           error.start + 1))
+        """Returns a text; refuses half a surrogate pair."""
+        problem = errors.half_character(text)
+        if problem:
+            self.fail('the field "%s%s" %s' % (self._prefix, field, problem))
         return text
 
 

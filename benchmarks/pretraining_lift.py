@@ -24,6 +24,7 @@ sys.path.insert(0, ROOT)
 import errors  # noqa: E402 - the project's modules lie one folder up
 import files  # noqa: E402
 import numpy as np  # noqa: E402
+import results_table  # noqa: E402
 import reviews  # noqa: E402
 import sentence_splitting  # noqa: E402
 from absl import flags  # noqa: E402
@@ -222,8 +223,7 @@ def rows_of(found):
 def write_report(heads, rows, path):
     """Prints a table, and writes it as Markdown."""
     print(table(heads, rows))
-    files.write_text(path, "\n".join("| %s |" % " | ".join(row) for row in
-                                     [heads, ["---"] * len(heads)] + rows) + "\n")
+    files.write_text(path, results_table.markdown(heads, rows))
 
 
 def main(_):

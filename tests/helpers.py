@@ -173,6 +173,23 @@ def run_here(script, *arguments):
     return status, out.getvalue(), err.getvalue()
 
 
+def run_on_sentences(script, folder, name, *others):
+    """Runs a script of fine-tuning on the own data in folder/data; see `run_here`.
+
+    Args:
+        script: run_classifier or run_classifier_sp_google.
+        folder: holds config.json or google.json, vocab.txt and data/; name: of the output folder
+            there; others: further flags.
+    """
+    config = ("--albert_config_file=%s/google.json" if "google" in script.__name__
+              else "--bert_config_file=%s/config.json") % folder
+    return run_here(
+        script, config, "--vocab_file=%s/vocab.txt" % folder, "--data_dir=%s/data" % folder,
+        "--output_dir=%s/%s" % (folder, name), "--task_name=sentence", "--max_seq_length=12",
+        "--train_batch_size=4", "--num_train_epochs=2", "--num_threads=1", "--learning_rate=0.01",
+        *others)
+
+
 def write_vocabulary(folder, texts, size=60):
     """Writes a vocabulary of the texts' characters, with as many entries as helpers.TINY has rows.
 

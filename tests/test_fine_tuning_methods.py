@@ -7,8 +7,8 @@ import signal
 import numpy as np
 import pytest
 import reference
-from helpers import (assert_user_error, read, read_checkpoint, run_here, write_config,
-                     write_google_config, write_vocabulary)
+from helpers import (assert_user_error, read, read_checkpoint, run_here, run_on_sentences,
+                     write_config, write_google_config, write_vocabulary)
 from test_interruption import assert_same_weights, stopped
 
 import checkpoints
@@ -362,14 +362,7 @@ def folder(tmp_path_factory):
 
 
 def run(folder, name, *others, **settings):
-    script = settings.get("script", run_classifier)
-    config = ("--albert_config_file=%s/google.json" if script is run_classifier_sp_google
-              else "--bert_config_file=%s/config.json") % folder
-    return run_here(
-        script, config, "--vocab_file=%s/vocab.txt" % folder, "--data_dir=%s/data" % folder,
-        "--output_dir=%s/%s" % (folder, name), "--task_name=sentence", "--max_seq_length=12",
-        "--train_batch_size=4", "--num_train_epochs=2", "--num_threads=1", "--learning_rate=0.01",
-        *others)
+    return run_on_sentences(settings.get("script", run_classifier), folder, name, *others)
 
 
 def train(folder, name, *others, **settings):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from helpers import (assert_user_error, pretraining_rows, read, read_checkpoint, run_here,
-                     run_script, write_config, write_google_config, write_records,
+                     run_on_sentences, run_script, write_config, write_google_config, write_records,
                      write_vocabulary)
 
 import curves
@@ -53,14 +53,8 @@ def folder(tmp_path_factory):
 
 
 def fine_tune(folder, name, *others, **settings):
-    script = settings.get("script", run_classifier)
-    config = ("--albert_config_file=%s/google.json" if script is run_classifier_sp_google
-              else "--bert_config_file=%s/config.json") % folder
-    return run_here(
-        script, config, "--vocab_file=%s/vocab.txt" % folder, "--data_dir=%s/data" % folder,
-        "--output_dir=%s/%s" % (folder, name), "--task_name=sentence", "--max_seq_length=12",
-        "--train_batch_size=4", "--num_train_epochs=2", "--num_threads=1", "--do_train",
-        "--learning_rate=0.01", *others)
+    return run_on_sentences(settings.get("script", run_classifier), folder, name, "--do_train",
+                            *others)
 
 
 def pretrain(folder, name, *others, **settings):
