@@ -343,7 +343,20 @@ def dense_side_by_side(x, units, names, initializer_range=0.02):
             biases.append(tf.get_variable("bias", [units], initializer=tf.zeros_initializer()))
     kernel = kernels[0] if len(names) == 1 else tf.concat(kernels, axis=1)
     bias = biases[0] if len(names) == 1 else tf.concat(biases, axis=0)
-    return tf.nn.bias_add(tf.matmul(x, kernel), bias)
+    with tf.get_default_graph().gradient_override_map({"BiasAdd": "SumByProduct"}):
+        return tf.nn.bias_add(tf.matmul(x, kernel), bias)
+
+
+@tf.RegisterGradient("SumByProduct")
+def _bias_add_gradient(operation, upstream):
+    """The gradient of a bias on [rows, units]: the sum over rows, as a product with ones.
+
+    Which, in contrast to TensorFlow's sum, keeps all cores of a CPU busy. A product with a single
+    row would be another, slower routine.
+    """
+    del operation
+    ones = tf.ones([4, tf.shape(upstream)[0]], upstream.dtype)
+    return upstream, tf.matmul(ones, upstream)[0]
 
 
 def embedding_lookup(ids, vocab_size, width, name, initializer_range=0.02, use_one_hot=False):
@@ -486,7 +499,7 @@ def self_attention(x, bias, batch, length, layer, queries=None, drop=dropout):
 
 
 def _attention_weights(query, key, bias):
-    """Softmax of the scores. [B, N, F, D], [B, N, T, D], bias or None to [B, N, F, T]."""
+    """Softmax of the scores. [..., F, D], [..., T, D], bias or None to [..., F, T]."""
     scores = tf.matmul(query, key, transpose_b=True)
     return tf.nn.softmax(scores if bias is None else scores + bias)
 
@@ -498,12 +511,12 @@ def _with_column(rows, column):
 
 
 def attend_in_parts(query, key, value, bias, parts, rate=0.0, seed=None):
-    """Sums of values by attention, without holding the weights of all examples at a time.
+    """Sums of values by attention, without holding the weights of all heads at a time.
 
     The weights [B, N, F, T] are the widest tensors of an encoder at great lengths. Here they are
-    made for some examples after the others, and made again, not kept, for the gradient: as
-    FlashAttention does (arXiv 2205.14135), whose formula of the gradient this is, with an example
-    where it has a tile.
+    made for some heads of some examples after the others, and made again, not kept, for the
+    gradient: as FlashAttention does (arXiv 2205.14135), whose formula of the gradient this is, with
+    a head where it has a tile.
 
     What would be added to the scores, or taken from their gradient, is added by the matrix product
     itself, as the product of one more column: the wide tensors are gone through once less.
@@ -511,33 +524,34 @@ def attend_in_parts(query, key, value, bias, parts, rate=0.0, seed=None):
     Args:
         query (scaled): [B, N, F, D]; key, value: [B, N, T, D].
         bias: [B, 1, 1, T] from `attention_bias`, or None.
-        parts: how many parts the examples are divided into.
+        parts: how many parts the heads of all examples are divided into.
         rate: dropout of the weights; seed: int [2], of which it is drawn.
 
     Returns:
         [B, N, F, D].
     """
-    batch = tf.shape(query)[0]
     bias = (tf.zeros_like(key[..., :1]) if bias is None else  # [B, N, T, 1]
             tf.ones_like(key[..., :1]) * tf.transpose(bias, [0, 1, 3, 2]))
 
-    def cut(number, *tensors):
-        return [tensor[batch * number // parts:batch * (number + 1) // parts]
-                for tensor in tensors]
+    def of_heads(tensor):
+        return tf.reshape(tensor, [-1] + get_shape_list(tensor)[2:])
 
-    def weights_of(query, key, bias, number, seed):
-        """Returns the weights before dropout, and dropout's factors for them."""
-        weights = _attention_weights(
-            _with_column(query, tf.ones_like(query[..., :1])), _with_column(key, bias), None)
-        return weights, dropout_factors(weights, rate, seed + [number, 0]) if rate else 1.0
+    query_shape = get_shape_list(query)
+    query, key, value, bias = [of_heads(tensor) for tensor in (query, key, value, bias)]
+    heads = tf.shape(query)[0]
+
+    def cut(number, done, *tensors):
+        """Returns a part of each tensor, which is not there before `done` is."""
+        with tf.control_dependencies(done):
+            return [tensor[heads * number // parts:heads * (number + 1) // parts]
+                    for tensor in tensors]
 
     @tf.custom_gradient
     def attend(query, key, value):
         sums = []
         for number in range(parts):
-            with tf.control_dependencies(sums[-1:]):
-                q, k, v, b = cut(number, query, key, value, bias)
-            weights, factors = weights_of(q, k, b, number, seed)
+            q, k, v, b = cut(number, sums[-1:], query, key, value, bias)
+            weights, factors = _weights_of_part(q, k, b, number, rate, seed)
             sums.append(tf.matmul(weights * factors if rate else weights, v))
         result = tf.concat(sums, 0)
 
@@ -546,28 +560,37 @@ def attend_in_parts(query, key, value, bias, parts, rate=0.0, seed=None):
             with tf.control_dependencies([upstream]):
                 again = [tf.identity(one) for one in (query, key, value, bias, result, upstream)]
                 same_seed = None if seed is None else tf.identity(seed)
-            of_query, of_key, of_value = [], [], []
+            gradients, done = [], []
             for number in range(parts):
-                done = of_query[-1:] + of_key[-1:] + of_value[-1:]
-                with tf.control_dependencies(done):
-                    q, k, v, b, summed, up = cut(number, *again)
-                weights, factors = weights_of(q, k, b, number, same_seed)
-                of_value.append(tf.matmul(weights * factors if rate else weights, up,
-                                          transpose_a=True))
-                mean = tf.reduce_sum(up * summed, -1, keepdims=True)
-                if rate:
-                    slope = tf.matmul(up, v, transpose_b=True) * factors - mean
-                else:
-                    slope = tf.matmul(_with_column(up, -mean), _with_column(
-                        v, tf.ones_like(v[..., :1])), transpose_b=True)
-                slope *= weights
-                of_query.append(tf.matmul(slope, k))
-                of_key.append(tf.matmul(slope, q, transpose_a=True))
-            return [tf.concat(one, 0) for one in (of_query, of_key, of_value)]
+                q, k, v, b, summed, up = cut(number, done, *again)
+                weights, factors = _weights_of_part(q, k, b, number, rate, same_seed)
+                slope = _slope_of_scores(weights, factors, v, summed, up, rate)
+                done = [tf.matmul(slope, k), tf.matmul(slope, q, transpose_a=True),
+                        tf.matmul(weights * factors if rate else weights, up, transpose_a=True)]
+                gradients.append(done)
+            return [tf.concat(one, 0) for one in zip(*gradients)]
 
         return result, gradient
 
-    return attend(query, key, value)
+    return tf.reshape(attend(query, key, value), query_shape)
+
+
+def _weights_of_part(query, key, bias, number, rate, seed):
+    """Returns a part's weights before dropout, and dropout's factors for them."""
+    weights = _attention_weights(
+        _with_column(query, tf.ones_like(query[..., :1])), _with_column(key, bias), None)
+    return weights, dropout_factors(weights, rate, seed + [number, 0]) if rate else 1.0
+
+
+def _slope_of_scores(weights, factors, value, summed, upstream, rate):
+    """Returns the gradient of the scores: weights (dropped(upstream valueᵀ) - upstream summed)."""
+    mean = tf.reduce_sum(upstream * summed, -1, keepdims=True)
+    if rate:
+        slope = tf.matmul(upstream, value, transpose_b=True) * factors - mean
+    else:
+        slope = tf.matmul(_with_column(upstream, -mean), _with_column(
+            value, tf.ones_like(value[..., :1])), transpose_b=True)
+    return slope * weights
 
 
 def transformer_block(x, bias, batch, length, layer, names, output_positions=None, drop=dropout):
@@ -757,7 +780,7 @@ class Encoder(object):
                 position 0 first where the pooled output is used; None: all. It saves most of that
                 layer where few are needed, and changes no number. See `first_position`.
             recompute: in training, as for `run_blocks`.
-            attention_parts: above 1, the attention of so many parts of the batch is computed one
+            attention_parts: above 1, the attention of the batch is computed in so many parts, one
                 after the other, and again for the gradient; see `attend_in_parts`. For great
                 lengths; numbers stay the same.
 

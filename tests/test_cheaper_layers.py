@@ -183,12 +183,12 @@ def test_recomputed_blocks_have_the_same_gradients(name):
 
 
 @pytest.mark.parametrize("examples, parts, rate", [
-    (5, 2, 0.0), (5, 2, 0.4), (2, 4, 0.0), (1, 4, 0.3), (4, 4, 0.0)])
+    (5, 2, 0.0), (5, 2, 0.4), (2, 4, 0.0), (1, 4, 0.3), (4, 12, 0.0), (1, 8, 0.2)])
 @pytest.mark.parametrize("masked", [True, False])
 def test_attention_in_parts_has_the_same_sums_and_gradients(examples, parts, rate, masked):
-    rng = np.random.RandomState(6)
-    values = [rng.normal(0, 2, [examples, 3, 6, 4]).astype(np.float32) for _ in range(3)]
-    upstream = rng.normal(0, 1, [examples, 3, 6, 4]).astype(np.float32)
+    rng, heads = np.random.RandomState(6), 3
+    values = [rng.normal(0, 2, [examples, heads, 6, 4]).astype(np.float32) for _ in range(3)]
+    upstream = rng.normal(0, 1, [examples, heads, 6, 4]).astype(np.float32)
     mask = (np.arange(6) < rng.randint(1, 7, [examples, 1])).astype(np.int32)
     seed = tuple(rng.randint(0, 1000, 2))
 
@@ -198,11 +198,13 @@ def test_attention_in_parts_has_the_same_sums_and_gradients(examples, parts, rat
                                             seed=tf.constant(seed, tf.int32))
         scores = tf.matmul(inputs[0], inputs[1], transpose_b=True)
         weights = tf.nn.softmax(scores + bias if masked else scores)
-        bounds = [examples * number // parts for number in range(parts + 1)]
+        bounds = [examples * heads * number // parts for number in range(parts + 1)]
         if rate:
-            weights *= tf.concat([modeling.dropout_factors(
-                weights[start:end], rate, [seed[0] + number, seed[1]])
+            of_heads = tf.reshape(weights, [-1, 6, 6])
+            factors = tf.concat([modeling.dropout_factors(
+                of_heads[start:end], rate, [seed[0] + number, seed[1]])
                 for number, (start, end) in enumerate(zip(bounds, bounds[1:]))], 0)
+            weights *= tf.reshape(factors, tf.shape(weights))
         whole = tf.matmul(weights, inputs[2])
         return [[sums] + tf.gradients(sums, inputs, upstream) for sums in (in_parts, whole)]
 
