@@ -75,7 +75,7 @@ def define_flags():
     flags.DEFINE_list("seeds", ["1", "2", "3"], "Seeds of fine-tuning.")
     flags.DEFINE_integer("steps", 12000, "Steps of pre-training.")
     flags.DEFINE_integer("batch", 32, "Records of a step.")
-    flags.DEFINE_float("learning_rate", 1e-3, "Peak rate of pre-training (AdamW).")
+    flags.DEFINE_float("learning_rate", 6e-4, "Peak rate of pre-training (AdamW).")
     flags.DEFINE_string("precision", "bfloat16", "Of all training; float32 where the CPU has no "
                         "bfloat16.")
     flags.DEFINE_string("pretrained", None, "Compare with this checkpoint or folder, and do not "
