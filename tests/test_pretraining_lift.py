@@ -57,14 +57,22 @@ def calls(monkeypatch):
 
 
 def test_both_starts_are_fine_tuned_alike_and_compared(data, calls, tmp_path):
-    status, out, err = run_here(pretraining_lift, "--tasks=lcqmc,ner", "--seeds=1,2", *data)
+    status, out, err = run_here(pretraining_lift, "--tasks=lcqmc,ner", "--seeds=1,2",
+                                "--steps=30,50", *data)
     assert status == 0, err
-    assert [script for script, _ in calls] == ["create_pretraining_data.py"] * 2 + [
-        "run_pretraining.py"] + ["run_classifier.py"] * 6 + ["run_ner.py"] * 6
-    pretrained = calls[2][1]["output_dir"]
-    folders = {flags.pop("output_dir") for _, flags in calls[3:]}
+    assert [script for script, _ in calls] == [
+        "create_pretraining_data.py", "create_pretraining_data.py", "run_pretraining.py"] * 2 + [
+            "run_classifier.py"] * 6 + ["run_ner.py"] * 6
+    # Long records after short ones, from where those led to.
+    assert "init_checkpoint" not in calls[2][1]
+    assert calls[5][1]["init_checkpoint"] == calls[2][1]["output_dir"]
+    assert [calls[number][1]["max_seq_length"] for number in (0, 2, 3, 5)] == [
+        "32", "32", "128", "128"]
+    assert [calls[number][1]["num_train_steps"] for number in (2, 5)] == ["30", "50"]
+    pretrained = calls[5][1]["output_dir"]
+    folders = {flags.pop("output_dir") for _, flags in calls[6:]}
     assert len(folders) == 12
-    for number in (3, 9):
+    for number in (6, 12):
         random, start = calls[number:number + 3], calls[number + 3:number + 6]
         assert [flags.pop("init_checkpoint") for _, flags in start] == [pretrained] * 3
         # Both rates with the first seed, then the better one of that start.
@@ -132,7 +140,8 @@ def test_a_checkpoint_that_is_given_is_not_made_again(data, calls):
 
 @pytest.mark.parametrize("wrong, told", [
     ("--tasks=lcqm", 'Did you mean "lcqmc"'), ("--seeds=one", "'one' is no number"),
-    ("--data_dir=/nowhere", "--data_dir")])
+    ("--data_dir=/nowhere", "--data_dir"), ("--steps=100", "2 numbers above 0"),
+    ("--steps=100,0", "2 numbers above 0"), ("--steps=1,many", "2 numbers above 0")])
 def test_what_is_refused(data, calls, wrong, told, tmp_path):
     assert_user_error(run_here(pretraining_lift, *(data + [wrong])), told)
     assert not calls

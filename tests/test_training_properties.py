@@ -10,7 +10,7 @@ import os
 import helpers
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SHARED_DATA
 
 import batching
 import create_pretraining_data as cpd
@@ -54,21 +54,17 @@ every_model = pytest.mark.parametrize("config, model_class", list(MODELS.values(
 SAMPLE = os.path.join(ROOT, "data", "news_zh_1.txt")
 
 
-@pytest.fixture(scope="module", params=["sample", "people_daily_199801.txt"])
-def batch(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory):
     """RECORDS pre-training records of real text as one batch: {field: array}."""
-    source = SAMPLE
-    if request.param != "sample":
-        folder = os.path.join(request.getfixturevalue("shared_data"), "corpus")
-        source = os.path.join(folder, request.param)
-        if not os.path.exists(source):
-            pytest.skip("no corpus at %s" % source)
-    return batch_of(source, tmp_path_factory.mktemp("records"))
+    newspaper = os.path.join(SHARED_DATA, "corpus", "people_daily_199801.txt")
+    return batch_of(newspaper if os.path.exists(newspaper) else SAMPLE,
+                    tmp_path_factory.mktemp("records"))
 
 
 @pytest.fixture(scope="module")
 def sample_batch(tmp_path_factory):
-    """As `batch`, of the sample in data/ alone."""
+    """As `batch`, of the sample in data/."""
     return batch_of(SAMPLE, tmp_path_factory.mktemp("records"))
 
 
