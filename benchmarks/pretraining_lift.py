@@ -88,9 +88,9 @@ def define_flags():
                       "without labels, too.")
     flags.DEFINE_list("tasks", list(TASKS), "Tasks to compare on: %s." % ", ".join(TASKS))
     flags.DEFINE_list("seeds", ["1", "2", "3"], "Seeds of fine-tuning.")
-    flags.DEFINE_list("steps", ["6000", "9000"], "Steps of pre-training at each length: %s."
+    flags.DEFINE_list("steps", ["5000", "9000"], "Steps of pre-training at each length: %s."
                       % ", ".join(str(stage.length) for stage in STAGES))
-    flags.DEFINE_float("learning_rate", 6e-4, "Peak rate of pre-training (AdamW).")
+    flags.DEFINE_float("learning_rate", 4e-4, "Peak rate of pre-training (AdamW).")
     flags.DEFINE_string("precision", "bfloat16", "Of all training; float32 where the CPU has no "
                         "bfloat16.")
     flags.DEFINE_string("pretrained", None, "Compare with this checkpoint or folder, and do not "
@@ -190,7 +190,7 @@ def pretrain(corpora, folder, steps, values):
             "--max_predictions_per_seq=%d" % stage.predictions,
             "--train_batch_size=%d" % stage.batch, "--optimizer=adamw",
             "--learning_rate=%g" % values.learning_rate, "--num_train_steps=%d" % count,
-            "--num_warmup_steps=%d" % max(count // 20, 1), "--max_eval_steps=0",
+            "--num_warmup_steps=%d" % max(count // 10, 1), "--max_eval_steps=0",
             "--save_checkpoints_steps=1000", "--keep_checkpoint_max=2",
             "--precision=" + values.precision, *start)
     return output_dir
