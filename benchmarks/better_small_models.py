@@ -42,12 +42,11 @@ METHODS = ("dropout=0.1", "dropout=0.1+r_drop=1", "fgm=0.5", "layer_decay=0.7",
            "multi_sample_dropout=5", "ema_decay=0.99", TEACHER)
 RESULTS = "better.json"
 
-_CLUE = ("--max_seq_length=128", "--train_batch_size=32", "--eval_batch_size=64")
 _OTHERS = {
     "csl": Task("run_classifier.py", os.path.join("clue", "csl"), "dev_accuracy", (),
-                _CLUE + ("--num_train_epochs=5",)),
+                pretraining_lift.settings(5, 63)),
     "afqmc": Task("run_classifier.py", os.path.join("clue", "afqmc"), "dev_accuracy", (),
-                  _CLUE + ("--num_train_epochs=3",))}
+                  pretraining_lift.settings(3, 1073))}
 _RATES = (("tnews", "2e-4"), ("lcqmc", "1e-4"), ("csl", "1e-4"), ("afqmc", "1e-4"),
           ("ner", "5e-4"))
 

@@ -57,20 +57,25 @@ Task.__doc__ = """A task to compare on.
 script: that fine-tunes it; folder: of its data, in --data_dir; result: name in run.json of the
 score; rates: learning rates to choose from; flags: the other ones of the script."""
 
-_CLASSIFIER = ("--max_seq_length=128", "--train_batch_size=32", "--eval_batch_size=64")
+
+def settings(epochs, save_each, length=128, batch=32):
+    """Returns flags of fine-tuning; about every epoch is evaluated, and the best one counts."""
+    return ("--max_seq_length=%d" % length, "--train_batch_size=%d" % batch,
+            "--eval_batch_size=%d" % (2 * batch), "--num_train_epochs=%d" % epochs,
+            "--save_checkpoints_steps=%d" % save_each)
+
+
 TASKS = collections.OrderedDict([
     ("tnews", Task("run_classifier.py", os.path.join("clue", "tnews"), "dev_accuracy",
-                   ("1e-4", "4e-4"), _CLASSIFIER + ("--num_train_epochs=20",))),
+                   ("1e-4", "4e-4"), settings(20, 74))),
     ("lcqmc", Task("run_classifier.py", "lcqmc", "dev_accuracy",
-                   ("1e-4", "4e-4"), _CLASSIFIER + ("--num_train_epochs=6",))),
+                   ("1e-4", "4e-4"), settings(6, 213))),
     ("reviews", Task("run_classifier.py", None, "dev_accuracy",
-                     ("1e-4", "4e-4"), _CLASSIFIER + ("--num_train_epochs=3",))),
+                     ("1e-4", "4e-4"), settings(3, 231))),
     ("ner", Task("run_ner.py", "ner_people_daily", "dev_f1",
-                 ("2e-4", "5e-4"), _CLASSIFIER + ("--num_train_epochs=10",))),
+                 ("2e-4", "5e-4"), settings(10, 375))),
     ("cmrc2018", Task("run_mrc.py", "cmrc2018", "dev_f1",
-                      ("1e-4", "4e-4"),
-                      ("--max_seq_length=256", "--train_batch_size=16", "--eval_batch_size=32",
-                       "--num_train_epochs=4"))),
+                      ("1e-4", "4e-4"), settings(4, 250, 256, 16))),
 ])
 TEXTS_OF_TASKS = collections.OrderedDict([
     (name, os.path.join("clue", name)) for name in ("afqmc", "cmnli", "csl", "iflytek", "tnews")])
@@ -210,8 +215,8 @@ def fine_tune(name, task, seed, variant, values, others=()):
     folder = folder_of(name, variant, seed, values)
     run(task.script, "--task_name=" + NAMES.get(name, name), "--data_dir=" + data_dir,
         "--output_dir=" + folder, "--do_train", "--do_eval", "--bert_config_file=" + CONFIG,
-        "--vocab_file=" + VOCABULARY, "--save_checkpoints_steps=1000000",
-        "--random_seed=%d" % seed, "--precision=" + values.precision, *(task.flags + tuple(others)))
+        "--vocab_file=" + VOCABULARY, "--random_seed=%d" % seed,
+        "--precision=" + values.precision, *(task.flags + tuple(others)))
     record = files.read_json(os.path.join(folder, "run.json"))
     return record["results"][task.result], record["seconds"]
 
