@@ -271,7 +271,7 @@ def test_a_killed_worker_comes_back_and_all_go_on_from_the_checkpoint(folder, wo
     assert checkpoints.latest_in(out) == out + "/model.ckpt-200"
     losses = curves.read(out)["loss"]
     assert [step for step, _ in losses] == list(range(1, 201))
-    assert losses[-1][1] < 0.1 * losses[0][1]
+    assert losses[-1][1] < 0.5 * losses[0][1]
 
 
 def test_a_peer_that_does_not_answer_makes_a_worker_start_anew(monkeypatch):
