@@ -169,7 +169,7 @@ scores; lm_ids, lm_weights [rows]; order_logits [B, 2], order_labels [B]."""
 # So many parts of a batch are computed one after the other where they would take the most memory:
 # the scores of words at the masks, and the attention of long texts.
 PARTS_OF_WORDS = 4
-PARTS_OF_ATTENTION = 16  # of which a CPU's caches hold each; many more are slower
+PARTS_OF_ATTENTION = 16  # measured on a CPU only, by benchmarks/pretrain.py
 
 
 def outputs_of(config, model_class, features, training, use_tpu=False, recompute=False):
