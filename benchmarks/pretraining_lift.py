@@ -69,7 +69,7 @@ TASKS = collections.OrderedDict([
     ("tnews", Task("run_classifier.py", os.path.join("clue", "tnews"), "dev_accuracy",
                    ("1e-4", "4e-4"), settings(20, 74))),
     ("lcqmc", Task("run_classifier.py", "lcqmc", "dev_accuracy",
-                   ("1e-4", "4e-4"), settings(6, 213))),
+                   ("1e-4", "4e-4"), settings(3, 213))),
     ("reviews", Task("run_classifier.py", None, "dev_accuracy",
                      ("1e-4", "4e-4"), settings(3, 231))),
     ("ner", Task("run_ner.py", "ner_people_daily", "dev_f1",
