@@ -153,3 +153,25 @@ def test_results_are_those_that_the_scripts_record():
         assert json.dumps(task.result) in "".join(
             read(os.path.join(ROOT, name)).decode("utf-8") for name in (
                 "finetuning.py", "mrc_tuning.py", "ner_tuning.py"))
+
+
+def test_the_document_gives_the_commands_that_are_run(data, calls, tmp_path):
+    """All of pre-training; of fine-tuning, the pre-trained start's first run on each task."""
+    text = read(os.path.join(ROOT, "benchmarks", "pretraining_lift.md")).decode("utf-8")
+    first, *documented = [command for block in re.findall(r"^```bash\n(.*?)^```$", text,
+                                                          re.MULTILINE | re.DOTALL)
+                          for command in block.replace("\\\n", " ").strip().split("\n")]
+    names, = re.findall(r"--tasks=(\S+)", first)
+    assert run_here(pretraining_lift, "--tasks=" + names, "--seeds=1", *data)[0] == 0
+    rates = {name: task.rates[0] for name, task in pretraining_lift.TASKS.items()}
+    wanted = [(script, flags) for script, flags in calls if "task_name" not in flags or (
+        "init_checkpoint" in flags and flags["learning_rate"] == rates[flags["task_name"]])]
+    assert len(wanted) == len(documented)
+    for (script, flags), command in zip(wanted, documented):
+        words = command.split()
+        assert words[:2] == ['"$PYTHON"', script]
+        given = dict(word.lstrip("-").partition("=")[::2] for word in words[2:])
+        for prefix, short in ((str(tmp_path / "work"), "/tmp/lift"), (ROOT + "/", ""),
+                              (str(tmp_path / "data"), "../shared/data")):
+            flags = {name: value.replace(prefix, short) for name, value in flags.items()}
+        assert given == flags
