@@ -59,6 +59,9 @@ OTHERS = {
          "--num_train_epochs=5"), "ner_sample", ()),
 }
 
+# What TASKS=all adds to a task's settings, since its table has published scores of these beside it.
+WITH_ALL = {"csl": ["--max_seq_length=256"]}
+
 Run = collections.namedtuple("Run", ["name", "task", "folder", "data_dir", "script", "flags"])
 Run.__doc__ = """A run to come.
 
@@ -91,7 +94,7 @@ def define_flags():
 def task_names(text):
     """Returns the names of the tasks that --tasks means; UserError names an unknown one."""
     found = []
-    for name in text.replace(",", " ").split():
+    for name in _listed(text):
         if name not in ALL_TASKS and name != "all":
             try:
                 advice = "; run_classifier.py is for %s." % tasks.get(name).name
@@ -101,6 +104,10 @@ def task_names(text):
                 name, advice, ", ".join(ALL_TASKS)))
         found += ALL_TASKS if name == "all" else (name,)
     return list(collections.OrderedDict.fromkeys(found)) or list(DEFAULT_TASKS)
+
+
+def _listed(text):
+    return text.replace(",", " ").split()
 
 
 def task_of(name):
@@ -131,6 +138,8 @@ def run_of(name, values, folder, more=(), steps=("--do_train", "--do_eval", "--d
     script = OTHERS[name].script if name in OTHERS else values.classifier
     settings = (list(OTHERS[name].flags) if name in OTHERS
                 else tasks.settings_flags(task.settings).split())
+    if "all" in _listed(values.tasks):
+        settings += WITH_ALL.get(name, [])
     settings += values.base_flag
     if name in OTHERS:
         settings = [one.replace("--albert_config_file=", "--bert_config_file=")
@@ -161,7 +170,7 @@ def state_of(run):
         name, _, value = flag.partition("=")
         if name == "--init_checkpoint":
             paths += files.glob(value + "*.index") + files.glob(os.path.join(value, "*.index"))
-        elif name.endswith("_file"):
+        elif name.endswith("_file") or name == "--teacher_logits":
             paths.append(value)
     for path in sorted(set(paths)):
         if not files.is_dir(path) and files.exists(path):
@@ -409,6 +418,13 @@ def run_sweeps(names, values, places, sweep):
                                    if run.name not in more), failed
 
 
+def report(folders, values):
+    """Prints and writes the table of the results in the folders."""
+    results = [results_table.result_of(folder) for folder in folders.values()]
+    results_table.write(results, values.work_dir)
+    print("\n" + console.table(results_table.HEADS, results_table.rows_of(results)))
+
+
 def pack(folders, values):
     """Packs the predictions in the folders of results into one zip."""
     paths = [os.path.join(folder, task_of(name).submission_in(
@@ -443,11 +459,9 @@ def main(_):
 
     # ---- results
     if folders:
+        report(folders, FLAGS)
         say("== submission")
         pack(folders, FLAGS)
-        results = [results_table.result_of(folder) for folder in folders.values()]
-        results_table.write(results, FLAGS.work_dir)
-        print("\n" + console.table(results_table.HEADS, results_table.rows_of(results)))
     if failed:
         raise UserError("%d of the runs failed; the same command runs just these again:%s" % (
             len(failed), "".join("\n  %s: %s" % pair for pair in failed.items())))

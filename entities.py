@@ -150,6 +150,8 @@ class EntityTask(named_files.NamedFilesTask):
         sentences = read_sentences(path, entities_needed=split != "test")
         if not sentences:
             raise UserError("%s holds no sentence; %s" % (path, self.remedy()))
+        if split == "test":
+            tasks.require_different_ids(path, sentences)
         return sentences
 
     def check_submission(self, examples, path):
@@ -223,10 +225,16 @@ def _blocks(path):
 
 def _checked_tag(path, line, tag):
     prefix, kind = split_tag(tag)
-    if tag == OUTSIDE or (prefix in "BIMES" and tag[1:2] == "-" and kind != "_"):
+    if tag == OUTSIDE or (prefix in "BIMES" and tag[1:2] == "-" and kind != "_"
+                          and _is_type(kind)):
         return tag
     raise UserError('%s line %d: "%s" is no tag: O, or B-, I-, M-, E- or S- with the type of the '
                     "entity, such as B-PER" % (path, line, tag))
+
+
+def _is_type(kind):
+    """Tells whether a type can stand in labels.txt, a line each, and be read back as it is."""
+    return bool(kind) and kind == kind.strip() and len(kind.splitlines()) == 1
 
 
 def _sentence_of_row(path, line, row, number, entities_needed):
@@ -250,7 +258,10 @@ def _sentence_of_row(path, line, row, number, entities_needed):
         fail('the field "label" must be an object {type: {mention: [[first, last], ...]}}')
     found = set()
     for kind, mentions in label.items():
-        if not isinstance(mentions, dict) or not kind:
+        if not _is_type(kind):
+            fail("the label %s is no type of entities: a text without blanks at its ends and without "
+                 "line breaks is expected" % json.dumps(kind))
+        if not isinstance(mentions, dict):
             fail('the label "%s" must be an object {mention: [[first, last], ...]}' % kind)
         for mention, places in mentions.items():
             for place in places if isinstance(places, list) else [places]:

@@ -497,13 +497,7 @@ class ChoiceTask(Task):
             raise UserError("%s holds no question of task %s; %s"
                             % (paths[0], self.name, self.remedy()))
         if split == "test":
-            counts = collections.Counter(repr(question.id) for question in questions)
-            for question in questions:
-                if counts[repr(question.id)] > 1:
-                    raise UserError("%s: %d questions have the id %s, and a prediction is told by "
-                                    "its id; give each another one" % (
-                                        paths[0], counts[repr(question.id)],
-                                        json.dumps(question.id)))
+            require_different_ids(paths[0], questions)
         return questions
 
     def remedy(self):
@@ -762,6 +756,15 @@ def check_submission(task, examples, path):
         if problem:
             raise UserError("%s line %d: %s; predict again" % (path, line, problem))
     _require_plain_lines(path, len(rows))
+
+
+def require_different_ids(path, rows):
+    """Raises UserError if two rows of a test file have one `id`."""
+    counts = collections.Counter(repr(row.id) for row in rows)
+    for row in rows:
+        if counts[repr(row.id)] > 1:
+            raise UserError("%s: %d rows have the id %s, and a prediction is told by its id; give "
+                            "each another one" % (path, counts[repr(row.id)], json.dumps(row.id)))
 
 
 def _require_plain_lines(path, count):

@@ -229,7 +229,7 @@ def test_files_without_a_question_and_ids_that_come_twice_are_refused(tmp_path):
     put(tmp_path, "test1.1.json", [])
     assert "holds no question of task c3" in complaint(task.read, str(tmp_path), "test")
     put(tmp_path, "test1.1.json", [[TEXTS, [changed(QUESTION, id=4), changed(QUESTION, id=4)]]])
-    assert "2 questions have the id 4" in complaint(task.read, str(tmp_path), "test")
+    assert "2 rows have the id 4" in complaint(task.read, str(tmp_path), "test")
 
 
 def test_ocnli_reads_the_largest_training_file(tmp_path):

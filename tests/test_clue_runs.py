@@ -13,6 +13,7 @@ import types
 
 import pytest
 from conftest import ROOT
+from helpers import assert_user_error, run_here
 
 import clue_runs
 import files
@@ -86,7 +87,7 @@ def place(tmp_path, monkeypatch):
 def values_for(place, **changes):
     values = {"data_dir": os.path.join(ROOT, "data", "clue_sample"),
               "work_dir": str(place / "work"), "classifier": "run_classifier.py",
-              "base_flag": [], "flag": [], "sample": True}
+              "base_flag": [], "flag": [], "sample": True, "tasks": ""}
     return types.SimpleNamespace(**dict(values, **changes))
 
 
@@ -139,6 +140,7 @@ def test_all_tasks_by_their_scripts_into_one_zip(place):
     assert value_of(by_task["c3"], "albert_config_file") == "x.json"
     assert value_of(by_task["csl"], "learning_rate") == "1e-5"
     assert value_of(by_task["csl"], "max_train_steps") == "2"
+    assert value_of(by_task["csl"], "max_seq_length") == "128"
     clue_runs.pack(folders, values)
     archive = submission.zipfile.ZipFile(values.work_dir + "/clue_submission.zip")
     assert sorted(archive.namelist()) == sorted([
@@ -146,6 +148,27 @@ def test_all_tasks_by_their_scripts_into_one_zip(place):
         "tnews11_predict.json", "cluewsc11_predict.json", "ocnli_50k_predict.json",
         "c311_predict.json", "chid11_predict.json", "cmrc2018_predict.json",
         "cluener_predict.json"])
+
+
+def test_all_tasks_run_csl_at_the_length_of_its_published_score(place):
+    for given, wanted in (((), "256"), (("--max_seq_length=64",), "64")):
+        values = values_for(place, tasks="tnews, all", flag=list(given))
+        clue_runs.run_tasks(["csl", "tnews"], values, [None])
+        ran = notes(place)
+        assert [value_of(note, "max_seq_length") for note in ran] == [
+            wanted, wanted if given else "128"]
+
+
+def test_results_are_written_even_where_a_file_cannot_be_packed(place, monkeypatch):
+    def pack(folders, values):
+        raise UserError("not packed")
+
+    monkeypatch.setattr(clue_runs, "pack", pack)
+    result = run_here(clue_runs, "--tasks=afqmc", "--sample", "--work_dir=%s" % (place / "work"),
+                      "--data_dir=" + os.path.join(ROOT, "data", "clue_sample"))
+    assert_user_error(result, "not packed")
+    assert "afqmc" in result[1]
+    assert files.read_json(str(place / "work" / "results.json"))[0]["task"] == "afqmc"
 
 
 def test_finished_tasks_are_not_run_again_and_failed_ones_are(place, capsys):
@@ -173,11 +196,13 @@ def test_what_a_run_depends_on_runs_it_again(place, tmp_path):
         files.copy(os.path.join(ROOT, "data", "clue_sample", "afqmc", split + ".json"),
                    str(data / (split + ".json")))
     files.write_text(str(model / "model.ckpt.index"), "one")
-    files.write_text(str(tmp_path / "config.json"), "{}")
+    for name in ("config.json", "teacher.npz"):
+        files.write_text(str(tmp_path / name), "{}")
 
     def ran(**changes):
         values = values_for(place, data_dir=str(tmp_path / "mine"), base_flag=[
-            "--init_checkpoint=%s" % model, "--bert_config_file=%s/config.json" % tmp_path],
+            "--init_checkpoint=%s" % model, "--bert_config_file=%s/config.json" % tmp_path,
+            "--teacher_logits=%s/teacher.npz" % tmp_path],
             **changes)
         clue_runs.run_tasks(["afqmc"], values, [None])
         return len(notes(place))
@@ -186,8 +211,9 @@ def test_what_a_run_depends_on_runs_it_again(place, tmp_path):
     assert (ran(flag=["--truncate=tail"]), ran(flag=["--truncate=tail"])) == (1, 0)
     files.write_text(str(model / "model.ckpt.index"), "two")
     assert (ran(), ran()) == (1, 0)
-    files.write_text(str(tmp_path / "config.json"), "{ }")
-    assert (ran(), ran()) == (1, 0)
+    for name in ("config.json", "teacher.npz"):
+        files.write_text(str(tmp_path / name), "{ }")
+        assert (ran(), ran()) == (1, 0)
     text = "".join(line + "\n" for _, line in files.read_lines(str(data / "train.json")))
     files.write_text(str(data / "train.json"), text.replace("怎", "如", 1) + " ")
     assert (ran(), ran()) == (1, 0)

@@ -92,7 +92,8 @@ def test_a_file_without_tags(tmp_path):
         entities.read_sentences(path)
 
 
-@pytest.mark.parametrize("line", ["王 PER", "王 B", "王 B-", "王 X-PER", "王 BPER"])
+@pytest.mark.parametrize("line", ["王 PER", "王 B", "王 B-", "王 X-PER", "王 BPER",
+                                  "王 B-PER\u3000", "王 B-\u00a0PER"])
 def test_what_is_no_tag_is_named(tmp_path, line):
     with pytest.raises(UserError, match=r"train\.txt line 2: .* is no tag"):
         entities.read_sentences(write(tmp_path, "在 O\n%s\n" % line))
@@ -116,11 +117,24 @@ def test_a_file_with_spans(tmp_path):
     ({"text": "甲乙", "label": {"n": {"乙": [[1, 2]]}}}, "does not stand from character 1 to 2"),
     ({"text": "甲乙", "label": {"n": {"乙": [1, 1]}}}, r'the places of "乙" must be \[\[first'),
     ({"text": "甲乙", "label": {"n": {"乙": 3}}}, "the places of"),
+    ({"text": "甲", "label": {" name": {}}}, '" name" is no type of entities'),
+    ({"text": "甲", "label": {"na\nme": {}}}, "is no type of entities"),
+    ({"text": "甲", "label": {"": {}}}, "is no type of entities"),
     ({"id": [], "text": "甲乙", "label": {}}, 'the field "id"')])
 def test_faults_of_rows_are_named(tmp_path, row, told):
     path = write(tmp_path, "\n" + json.dumps(row) + "\n", "dev.json")
     with pytest.raises(UserError, match=r"dev\.json line 2: .*" + told):
         entities.read_sentences(path)
+
+
+def test_sentences_to_predict_are_told_by_different_ids(tmp_path):
+    rows = '{"id": 7, "text": "甲", "label": {}}\n' * 2
+    task = entities.EntityTask("cluener")
+    for split in ("test", "dev"):
+        write(tmp_path, rows, split + ".json")
+    assert len(task.read(str(tmp_path), "dev")) == 2
+    with pytest.raises(UserError, match=r"test\.json: 2 rows have the id 7"):
+        task.read(str(tmp_path), "test")
 
 
 def test_where_files_are_looked_for(tmp_path):
