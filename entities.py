@@ -259,8 +259,8 @@ def _sentence_of_row(path, line, row, number, entities_needed):
     found = set()
     for kind, mentions in label.items():
         if not _is_type(kind):
-            fail("the label %s is no type of entities: a text without blanks at its ends and without "
-                 "line breaks is expected" % json.dumps(kind))
+            fail("the label %s is no type of entities: a text without blanks at its ends and "
+                 "without line breaks is expected" % json.dumps(kind))
         if not isinstance(mentions, dict):
             fail('the label "%s" must be an object {mention: [[first, last], ...]}' % kind)
         for mention, places in mentions.items():
