@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 
+import make_seqeval_cases
 import numpy as np
 import pytest
 from random_text import random_text
@@ -37,14 +38,10 @@ def test_spans_of_tags(tags, spans):
 
 
 def test_spans_are_those_of_seqeval():
-    """On random tags, most of them sequences that make no sense."""
-    labeling = pytest.importorskip("seqeval.metrics.sequence_labeling")
-    tags = ["O"] + ["%s-%s" % pair for pair in itertools.product("BIES", ("PER", "LOC", "A-B"))]
-    rng = random.Random(1)
-    for _ in range(5000):
-        sequence = [rng.choice(tags) for _ in range(rng.randrange(9))]
-        assert [(kind, start, end - 1) for start, end, kind in entities.spans_of(sequence)] == (
-            labeling.get_entities(sequence)), sequence
+    """On random tags, most of them sequences that make no sense; see make_seqeval_cases.py."""
+    for tags, wanted in files.read_json(make_seqeval_cases.PATH)["sequences"]:
+        found = entities.spans_of(tags.split())
+        assert [[kind, start, end - 1] for start, end, kind in found] == wanted, tags
 
 
 @pytest.mark.parametrize("scheme", entities.SCHEMES)

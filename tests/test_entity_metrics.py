@@ -1,12 +1,11 @@
 """Scores of entities: cases worked by hand, and seqeval's own numbers."""
 
-import itertools
-import random
-
+import make_seqeval_cases
 import pytest
 
 import entities
 import entity_metrics
+import files
 from entities import Entity, Sentence
 
 
@@ -40,20 +39,11 @@ def test_nothing_to_divide_by_is_0():
 
 
 def test_scores_are_those_of_seqeval():
-    """On random tags, sequences that make no sense among them."""
-    seqeval = pytest.importorskip("seqeval.metrics")
-    tags = ["O"] * 4 + ["%s-%s" % pair for pair in itertools.product("BIES", ("PER", "LOC"))]
-    rng = random.Random(3)
-    for _ in range(200):
-        lengths = [rng.randrange(1, 10) for _ in range(rng.randrange(1, 6))]
-        truth = [[rng.choice(tags) for _ in range(length)] for length in lengths]
-        guessed = [[tag if rng.random() < 0.6 else rng.choice(tags) for tag in row]
-                   for row in truth]
-        if not any(map(entities.spans_of, truth)):
-            continue
-        wanted = seqeval.classification_report(truth, guessed, output_dict=True, zero_division=0)
-        found = entity_metrics.report(*[list(map(entities.spans_of, some))
-                                        for some in (truth, guessed)])
+    """On random tags, sequences that make no sense among them; see make_seqeval_cases.py."""
+    for case in files.read_json(make_seqeval_cases.PATH)["reports"]:
+        found = entity_metrics.report(*[[entities.spans_of(row.split()) for row in case[name]]
+                                        for name in ("truth", "guessed")])
+        wanted = case["report"]
         assert (found.precision, found.recall, found.f1, found.support) == pytest.approx(
             [wanted["micro avg"][name] for name in (
                 "precision", "recall", "f1-score", "support")])
