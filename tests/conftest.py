@@ -1,5 +1,6 @@
 """Makes the project's modules importable and finds the real data that tests may use."""
 
+import gc
 import importlib.util
 import os
 import sys
@@ -21,6 +22,14 @@ if "runtime" in sys.modules and not runtime.HAS_ESTIMATOR:
                     "test_modeling.py", "test_similarity.py", "test_tokenization.py")
     collect_ignore = [name for name in os.listdir(os.path.dirname(os.path.abspath(__file__)))
                       if name.startswith("test_") and name not in RUNS_A_MODEL]
+
+
+def pytest_collection_finish(session):
+    """Looks less often for garbage: graphs are made of millions of small objects that last."""
+    del session
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100000, 50, 100)
 
 
 @pytest.fixture(scope="session")
