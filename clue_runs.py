@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import time
+from xml.etree import ElementTree
 
 import console
 import download
@@ -132,10 +133,49 @@ def require_data(names, data_dir, is_sample):
             download.fetch(name, data_dir, mirrors=mirrors)
 
 
+def script_of(name, values):
+    return OTHERS[name].script if name in OTHERS else values.classifier
+
+
+def require_flags(names, values, sweep):
+    """Raises UserError for a flag of the user's that the script of one of the tasks lacks.
+
+    The scripts are asked before the first one starts: the last task's turn may come hours later.
+    """
+    given = [flag.lstrip("-").partition("=")[0] for flag in values.flag]
+    given += [name for name, _ in sweep.settings[0]] if sweep else []
+    tasks_of = collections.OrderedDict()
+    for name in names if given else ():
+        tasks_of.setdefault(script_of(name, values), []).append(name)
+    for script, some in tasks_of.items():
+        known = flags_of(script)
+        for flag in given:
+            if flag not in known:
+                raise UserError("--%s is no flag of %s, which is for %s.%s Without it, or without "
+                                "these tasks, the command runs" % (
+                                    flag, script, ", ".join(some), errors.nearest(flag, known)))
+
+
+def flags_of(script):
+    """Returns the names of the flags that a script takes, asked of itself."""
+    told = subprocess.run([sys.executable, os.path.join(ROOT, script), "--helpxml"],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        listed = ElementTree.fromstring(told.stdout)
+    except ElementTree.ParseError as error:
+        raise UserError("%s --helpxml lists no flags: %s" % (
+            script, told.stderr.decode("utf-8", "replace").strip().split("\n")[-1])) from error
+    names = set()
+    for flag in listed.iter("flag"):
+        names.add(flag.findtext("name"))
+        if flag.findtext("type") == "bool":
+            names.add("no" + flag.findtext("name"))
+    return names
+
+
 def run_of(name, values, folder, more=(), steps=("--do_train", "--do_eval", "--do_predict")):
     """Returns the Run of a task. more: its flags that win over all; values: the script's flags."""
     task = task_of(name)
-    script = OTHERS[name].script if name in OTHERS else values.classifier
     settings = (list(OTHERS[name].flags) if name in OTHERS
                 else tasks.settings_flags(task.settings).split())
     if "all" in _listed(values.tasks):
@@ -151,8 +191,8 @@ def run_of(name, values, folder, more=(), steps=("--do_train", "--do_eval", "--d
     rows = task.kind.most_options if isinstance(task, tasks.ChoiceTask) else 1
     given += list(steps) + ["--%s_batch_size=%d" % (step, 64 // rows)
                             for step in ("eval", "predict")]
-    return Run(os.path.relpath(folder, values.work_dir), task, folder, data_dir, script,
-               given + settings + list(values.flag) + list(more))
+    return Run(os.path.relpath(folder, values.work_dir), task, folder, data_dir,
+               script_of(name, values), given + settings + list(values.flag) + list(more))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -445,6 +485,7 @@ def main(_):
     if not FLAGS.work_dir:
         raise UserError("--work_dir is missing: name a folder for the results")
     files.require_file(os.path.join(ROOT, os.path.basename(FLAGS.classifier)), "classifier")
+    require_flags(names, FLAGS, sweep)
     require_data(names, FLAGS.data_dir, FLAGS.sample)
     if FLAGS.prepare_only:
         return

@@ -171,6 +171,30 @@ def test_results_are_written_even_where_a_file_cannot_be_packed(place, monkeypat
     assert files.read_json(str(place / "work" / "results.json"))[0]["task"] == "afqmc"
 
 
+def test_flags_that_a_later_tasks_script_lacks_are_refused_before_the_first(place, monkeypatch):
+    monkeypatch.setattr(clue_runs, "flags_of", lambda script: {"random_seed", "learning_rate"} | (
+        {"truncate"} if script == "run_classifier.py" else set()))
+
+    def check(names, given=(), sweep=None):
+        clue_runs.require_flags(names, values_for(place, flag=list(given)),
+                                sweep and sweeps.parse(sweep))
+
+    check(["tnews", "csl"], ["--truncate=tail"], "learning_rate=1e-4,2e-4 seed=1,2")
+    with pytest.raises(UserError, match="--truncate is no flag of run_ner.py.* for cluener"):
+        check(["tnews", "cluener"], ["--truncate=tail"])
+    with pytest.raises(UserError, match='--learnin_rate is no flag.*Did you mean "learning_rate"'):
+        check(["tnews"], sweep="learnin_rate=1e-4")
+
+
+def test_scripts_tell_their_flags(monkeypatch, tmp_path):
+    assert {"runs", "output_dir", "help"} <= clue_runs.flags_of("results_table.py")
+    assert {"sample", "nosample", "sweep"} <= clue_runs.flags_of("clue_runs.py")
+    files.write_text(str(tmp_path / "broken.py"), "raise ValueError('not this one')")
+    monkeypatch.setattr(clue_runs, "ROOT", str(tmp_path))
+    with pytest.raises(UserError, match="broken.py --helpxml lists no flags: .*not this one"):
+        clue_runs.flags_of("broken.py")
+
+
 def test_finished_tasks_are_not_run_again_and_failed_ones_are(place, capsys):
     values = values_for(place)
     files.write_text(str(place / "fail-csl"), "")
