@@ -308,14 +308,25 @@ class ReadingComprehension(object):
 
     @staticmethod
     def _whether_absent(values, questions):
-        """Tells whether a passage may hold no answer: as it was in training."""
+        """Tells whether a passage may hold no answer: as training had it, else as its data say.
+
+        What a run was begun with stays, whichever splits a later call reads. Test has no say: its
+        answers may be hidden, and what is asked of a model must not decide what it is.
+        """
         path = finetuning.trained_file(values, ReadingComprehension.head_file)
-        if path and "train" not in questions:
-            written = files.read_json(path)
-            if not isinstance(written, dict):
-                raise UserError("%s is damaged: put back the file that training wrote" % path)
-            return bool(written.get("answers_may_be_absent"))
-        return any(question.answers == () for some in questions.values() for question in some)
+        in_data = {split: any(question.answers == () for question in questions.get(split, ()))
+                   for split in ("train", "dev")}
+        if not path:
+            return any(in_data.values())
+        written = files.read_json(path)
+        if not isinstance(written, dict):
+            raise UserError("%s is damaged: put back the file that training wrote" % path)
+        may_be_absent = bool(written.get("answers_may_be_absent"))
+        if in_data["dev"] and not may_be_absent:
+            say("WARNING: dev holds questions without an answer, and this run (%s) takes every "
+                "question to have one: those count as wrong; to learn that answers may be absent, "
+                "train in another --output_dir" % path)
+        return may_be_absent
 
     def settings_of_the_model(self, values, task):
         return {"task": task.name, "answers_may_be_absent": self._may_be_absent}

@@ -201,6 +201,26 @@ def test_answers_may_be_absent(folder, tmp_path):
         assert all((text == "") == every for text in answers)
 
 
+def test_whether_answers_may_be_absent_does_not_flip(folder, tmp_path):
+    """Train and dev decide it, once: a later call of the run may read other splits than the first.
+
+    The test file of the folder "absent" has questions without an answer.
+    """
+    def run(name, *others):
+        status, _, err = answer(folder, "--output_dir=%s/%s" % (tmp_path, name),
+                                "--max_train_steps=1", *others)
+        assert status == 0, err
+        return read_json(str(tmp_path), name, "reading.json")["answers_may_be_absent"], err
+
+    absent = {split: "--%s_file=%s/absent/%s.json" % (split, folder, split)
+              for split in ("dev", "test")}
+    assert not run("a", "--do_train", "--do_predict", absent["test"])[0]
+    flag, err = run("a", "--do_train", "--do_eval", "--do_predict", *absent.values())
+    assert not flag and "WARNING: dev holds questions without an answer" in err
+    assert run("b", "--do_train", "--do_eval", absent["dev"])[0]
+    assert run("b", "--do_train")[0]  # whose train alone would say no
+
+
 # ---------------------------------------------------------------------------------------------
 # The model against NumPy
 # ---------------------------------------------------------------------------------------------
