@@ -57,7 +57,7 @@ class ReadingTask(named_files.NamedFilesTask):
 
         Raises:
             UserError: the file is absent or at fault; in train and dev each question needs answers
-                (or none, where SQuAD 2 says so).
+                (or none, where SQuAD 2 says so), in test they may be hidden.
         """
         path = self.path(data_dir, split)
         questions = read_squad(path, answers_needed=split != "test")
@@ -82,7 +82,9 @@ def read_squad(path, answers_needed=True):
     nearest place that holds it is taken, and the number of such answers is told.
 
     Args:
-        answers_needed: whether a question without `answers` is an error.
+        answers_needed: whether each question must tell its answers, or by an empty list that there
+            are none. Else answers that a question does not tell (no list, or no text in it) are
+            unknown; that there are none, `is_impossible` alone can say.
 
     Returns:
         list of Question.
@@ -137,7 +139,7 @@ class _SquadReader(object):
         """Returns (answers, span) as in Question."""
         if entry.get("is_impossible") is True:
             return (), None
-        if "answers" not in entry and not self._answers_needed:
+        if not self._answers_needed and _are_hidden(entry.get("answers")):
             return None, None
         texts, spans, moved = [], [], False
         for number, answer in enumerate(self.listed(entry, "answers", place)):
@@ -187,6 +189,18 @@ class _SquadReader(object):
 
     def _fail(self, place, problem):
         raise UserError("%s, %s: %s" % (self._path, place, problem))
+
+
+def _are_hidden(answers):
+    """Tells whether the field of a question's answers tells none, as in files for a contest.
+
+    _are_hidden([{"text": "", "answer_start": -1}]) and _are_hidden([]) and _are_hidden(None)
+    """
+    def is_blank(answer):
+        text = answer.get("text", "") if isinstance(answer, dict) else answer
+        return text is None or isinstance(text, str) and not text.strip()
+
+    return answers is None or isinstance(answers, list) and all(map(is_blank, answers))
 
 
 def locate(passage, answer, start):

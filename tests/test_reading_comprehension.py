@@ -80,6 +80,30 @@ def test_test_files_may_go_without_answers(tmp_path):
         mrc.read_squad(path)
 
 
+@pytest.mark.parametrize("hidden", [
+    [], None, [{"text": "", "answer_start": -1}], [{"text": None, "answer_start": None}],
+    [{"text": " ", "answer_start": ""}] * 2, [""]])
+def test_hidden_answers_of_a_test_file_are_unknown(tmp_path, hidden):
+    path = write(tmp_path, paragraph(
+        "他在北京。", {"answers": hidden}, {"answers": hidden, "is_impossible": False},
+        {"answers": hidden, "is_impossible": True}, answers(("北京", 2))))
+    found = mrc.read_squad(path, answers_needed=False)
+    assert [one.answers for one in found] == [None, None, (), ("北京",)]
+    if hidden == []:  # as SQuAD 2 has it
+        assert mrc.read_squad(path)[0].answers == ()
+    else:
+        with pytest.raises(UserError, match=r"qas\[0\]"):
+            mrc.read_squad(path)
+
+
+def test_faults_of_a_test_file_are_named_all_the_same(tmp_path):
+    for fault in ("他", ["他"], [{"text": 3}], [{"text": "他", "answer_start": "0"}],
+                  [{"text": ""}, {"text": "他", "answer_start": 0}]):
+        path = write(tmp_path, paragraph("他在北京。", {"answers": fault}))
+        with pytest.raises(UserError, match=r"qas\[0\]"):
+            mrc.read_squad(path, answers_needed=False)
+
+
 @pytest.mark.parametrize("fields, told", [
     ({"id": ""}, 'the field "id"'), ({"id": None}, 'the field "id"'),
     ({"question": 3}, 'the field "question" must be a text'),

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -219,6 +220,32 @@ def test_whether_answers_may_be_absent_does_not_flip(folder, tmp_path):
     assert not flag and "WARNING: dev holds questions without an answer" in err
     assert run("b", "--do_train", "--do_eval", absent["dev"])[0]
     assert run("b", "--do_train")[0]  # whose train alone would say no
+
+
+def test_what_of_test_is_scored(tmp_path, capsys):
+    """Only a file that tells every answer: what is hidden is not an answer that does not exist."""
+    def results_of(document):
+        path = str(tmp_path / "test.json")
+        files.write_json(path, document)
+        reading = mock.Mock(questions=reading_comprehension.read_squad(path, answers_needed=False))
+        work = mock.Mock()
+        work.predict.return_value = {one.id: "北京" for one in reading.questions}
+        return mrc_tuning.ReadingComprehension().predict(
+            work, mock.Mock(reading=reading), {"predict_batch_size": 8}, "model.ckpt-1", None)
+
+    hidden = squad(with_answers=False)
+    for answers in (None, [], [{"text": "", "answer_start": -1}],
+                    [{"text": "FAKE_ANSWER_1", "answer_start": -1}]):
+        for paragraph in hidden["data"][0]["paragraphs"]:
+            for entry in paragraph["qas"]:
+                entry["answers"] = answers
+        assert results_of(hidden) == {}
+    assert "not scored" not in capsys.readouterr().err
+    told = squad(without_answer=True)
+    assert results_of(told) == {"test_exact_match": 0.0, "test_f1": pytest.approx(0.0)}
+    told["data"][0]["paragraphs"][0]["qas"][0]["answers"] = []
+    assert results_of(told) == {}
+    assert "test is not scored: the answers to 1 of its 9 questions" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------
