@@ -350,12 +350,7 @@ class ReadingComprehension(object):
             digest.update(json.dumps(question).encode("utf-8"))
         made = features.make_split(split, digest.hexdigest()[:16], reading.windows, output_dir,
                                    WINDOW, reading.features)
-        say("%s: %d questions, %d windows" % (split, len(reading.questions), len(reading.windows)))
-        answers = [reading.answer_tokens(number) for number in range(len(reading.questions))]
-        beyond = sum(1 for one in answers if one and one[1] - one[0] >= values["max_answer_length"])
-        if beyond:
-            say("%s: %d answers are longer than --max_answer_length=%d tokens and cannot be found"
-                % (split, beyond, values["max_answer_length"]))
+        _tell_of_windows(split, reading, values)
         return ReadSplit(*(made + (reading,)))
 
     def work(self, data, model, settings, values, start):
@@ -380,6 +375,26 @@ class ReadingComprehension(object):
         print("test exact match %.3f, F1 %.3f on %d questions" % (
             scores.exact_match, scores.f1, scores.questions))
         return {"test_exact_match": scores.exact_match / 100, "test_f1": scores.f1 / 100}
+
+
+def _tell_of_windows(split, reading, values):
+    """Says how many windows a split has, and which answers the lengths put out of reach."""
+    numbers = range(len(reading.questions))
+    say("%s: %d questions, %d windows" % (split, len(numbers), len(reading.windows)))
+    if reading.without_overlap:
+        say("WARNING: %s: --doc_stride=%d is more than a window holds of the passage beside the "
+            "question, so that the windows of %d questions do not overlap; give a smaller one"
+            % (split, values["doc_stride"], reading.without_overlap))
+    beyond = sum(map(reading.is_beyond_windows, numbers))
+    if beyond:
+        say("WARNING: %s: %d answers stand in no window as a whole and cannot be found: give a "
+            "smaller --doc_stride (now %d) or a larger --max_seq_length (now %d)"
+            % (split, beyond, values["doc_stride"], values["max_seq_length"]))
+    spans = filter(None, map(reading.answer_tokens, numbers))
+    longer = sum(last - first >= values["max_answer_length"] for first, last in spans)
+    if longer:
+        say("%s: %d answers are longer than --max_answer_length=%d tokens and cannot be found"
+            % (split, longer, values["max_answer_length"]))
 
 
 def _task_name(name):

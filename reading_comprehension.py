@@ -243,7 +243,8 @@ Settings = collections.namedtuple("Settings", [
     "tokenizer", "max_seq_length", "doc_stride", "max_query_length"])
 Settings.__doc__ = """How questions become windows; numbers are tokens.
 
-doc_stride: from the start of one window to that of the next."""
+doc_stride: from the start of one window to that of the next; above what a window holds of the
+passage it counts as that."""
 
 SHORTEST_PART = 8  # tokens of the passage that a window holds, at least
 
@@ -263,6 +264,7 @@ class Reading(object):
                 they have answers, but none of them stands in the passage.
         """
         self.questions, self._settings = [], settings
+        self.without_overlap = 0  # questions with several windows, which doc_stride sets apart
         self._passages, self._queries, self._answers = {}, [], []
         self.windows, self._first_windows = [], [0]
         progress = console.Progress("tokens", len(questions), "question")
@@ -286,6 +288,7 @@ class Reading(object):
             return
         query = tokenizer.tokenize(question.text)[:self._settings.max_query_length]
         room = self._settings.max_seq_length - len(query) - 3
+        self.without_overlap += room < min(len(tokens), self._settings.doc_stride)
         self.windows.extend(
             windows.Window(len(self.questions), start, end)
             for start, end in windows.cut(len(tokens), room, self._settings.doc_stride))
@@ -312,6 +315,11 @@ class Reading(object):
         None where the passage does not hold it, or where it is none of the tokens (blanks).
         """
         return self._answers[number]
+
+    def is_beyond_windows(self, number):
+        """Tells whether the passage holds a question's answer, but no window the whole of it."""
+        return self.answer_tokens(number) is not None and all(
+            self.positions(self.windows[window]) == (0, 0) for window in self.windows_of(number))
 
     def positions(self, window):
         """Returns the (first, last) position of the answer in a window's input.

@@ -248,6 +248,28 @@ def test_what_of_test_is_scored(tmp_path, capsys):
     assert "test is not scored: the answers to 1 of its 9 questions" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("stride, told", [
+    (3, ()), (7, ("1 answers stand in no window",)),
+    (40, ("--doc_stride=40 is more than", "windows of 1 questions do not overlap",
+          "smaller --doc_stride (now 40) or a larger --max_seq_length (now 22)"))])
+def test_what_windows_pass_over_is_told(folder, tmp_path, capsys, stride, told):
+    """[CLS] 问什 [SEP] and [SEP] leave 17 places; the answer begins at the fourteenth of 26."""
+    passage = "一二三四五六七八九十" * 2 + "一二三四五六"
+    questions = [reading_comprehension.Question(str(start), "问什", text, (text[start:end],),
+                                                (start, end))
+                 for text, start, end in ((passage, 13, 26), (passage[:17], 0, 17))]
+    settings = reading_comprehension.Settings(
+        tokenization.FullTokenizer(folder + "/vocab.txt"), 22, stride, 6)
+    reading = reading_comprehension.Reading(questions, settings)
+    mrc_tuning.ReadingComprehension().features(
+        mock.Mock(examples={"dev": reading}), "dev", str(tmp_path), None, "key",
+        {"max_seq_length": 22, "doc_stride": stride, "max_query_length": 6,
+         "max_answer_length": 17})
+    err = capsys.readouterr().err
+    assert all(fragment in err for fragment in told), err
+    assert err.count("WARNING") == (len(told) > 0) + (stride > 17), err
+
+
 # ---------------------------------------------------------------------------------------------
 # The model against NumPy
 # ---------------------------------------------------------------------------------------------
