@@ -295,6 +295,9 @@ class ReadingComprehension(object):
         folder = model_flags.folder_of(task, values, needed)
         questions = {split: task.read(folder, split) for split in needed}
         self._may_be_absent = self._whether_absent(values, questions)
+        if values["null_score_threshold"] is not None and not self._may_be_absent:
+            say("WARNING: --null_score_threshold=%g has no effect: this run takes every question "
+                "to have an answer, as in its training" % values["null_score_threshold"])
         settings = reading_comprehension.Settings(
             model.tokenizer, values["max_seq_length"], values["doc_stride"],
             values["max_query_length"])

@@ -248,6 +248,19 @@ def test_what_of_test_is_scored(tmp_path, capsys):
     assert "test is not scored: the answers to 1 of its 9 questions" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("data, threshold, warns", [
+    ("data", 0.0, True), ("data", None, False), ("absent", 0.0, False)])
+def test_a_threshold_without_effect_is_told(folder, tmp_path, capsys, data, threshold, warns):
+    values = dict.fromkeys(("train_file", "dev_file", "test_file", "do_predict"), "")
+    values.update(task_name="squad", data_dir="%s/%s" % (folder, data), do_train=True,
+                  do_eval=True, output_dir=str(tmp_path / "out"), max_seq_length=22, doc_stride=5,
+                  max_query_length=6, null_score_threshold=threshold)
+    tokenizer = tokenization.FullTokenizer(folder + "/vocab.txt")
+    mrc_tuning.ReadingComprehension().read_data(values, mock.Mock(tokenizer=tokenizer))
+    told = "--null_score_threshold=0 has no effect" in capsys.readouterr().err
+    assert told == warns
+
+
 @pytest.mark.parametrize("stride, told", [
     (3, ()), (7, ("1 answers stand in no window",)),
     (40, ("--doc_stride=40 is more than", "windows of 1 questions do not overlap",
