@@ -182,6 +182,7 @@ class Tuner(object):
 
     SCHEMA = records.CLASSIFICATION  # of the feature caches
     COLUMNS = ()                     # of the table of checkpoints: pairs of heading and key
+    REPORT_FILES = ()                # the best checkpoint's predictions, written with the report
 
     def __init__(self, task, config, model_class, run, max_seq_length, shapes, model_fit=None):
         """Binds the parts.
@@ -251,7 +252,7 @@ class Tuner(object):
         """Evaluates checkpoints, writes all results, prints and returns those of the best.
 
         What was evaluated before, on the same data, is not evaluated again, but for the best where
-        eval_report.txt is of another one. The best is selection.best_of's.
+        its report or predictions are missing or of another one. The best is selection.best_of's.
 
         Args:
             prefixes: checkpoints, in the order of their steps.
@@ -294,7 +295,7 @@ class Tuner(object):
         raise NotImplementedError
 
     def _report(self, best, detail):
-        """Writes eval_report.txt, first line `report_heading(best)`."""
+        """Writes REPORT_FILES, then eval_report.txt, first line `_heading(best)`."""
         raise NotImplementedError
 
     def _write_results_text(self, best, rows):
@@ -306,11 +307,15 @@ class Tuner(object):
         files.write_text(self._path("eval_results.txt"),
                          estimators.format_results(results) + text)
 
+    def _heading(self, best):
+        """Returns the first line of eval_report.txt: what the files are of that it belongs to."""
+        return report_heading(best)
+
     def _is_reported(self, best):
-        """Tells whether eval_report.txt is of the best checkpoint, on these data."""
-        path = self._path(REPORT)
-        return files.exists(path) and next(
-            files.read_lines(path), (1, ""))[1] == report_heading(best)
+        """Tells whether what `_report` writes is there, of the best checkpoint, on these data."""
+        paths = [self._path(name) for name in self.REPORT_FILES + (REPORT,)]
+        return all(map(files.exists, paths)) and next(
+            files.read_lines(paths[-1]), (1, ""))[1] == self._heading(best)
 
     def _predicted(self, split, batch_size, prefix, label):
         """Yields what the model_fn predicts for each example of a split, in no certain order.

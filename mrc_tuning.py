@@ -93,6 +93,7 @@ class Reader(classifier.Tuner):
 
     SCHEMA = WINDOW
     COLUMNS = (("dev F1", "eval_f1"), ("exact match", "eval_exact_match"), ("loss", "eval_loss"))
+    REPORT_FILES = ("dev_predictions.json", "dev_nbest_predictions.json")
 
     def __init__(self, task, config, model_class, run, values, may_be_absent, model_fit=None):
         """Binds the parts: as classifier.Tuner does.
@@ -164,6 +165,9 @@ class Reader(classifier.Tuner):
     def _results(self, best):
         return {name: best[name] for name in ("eval_f1", "eval_exact_match", "eval_loss")}
 
+    def _heading(self, best):
+        return "%s, %d best" % (classifier.report_heading(best), self._n_best_size)
+
     def _report(self, best, detail):
         """Writes the best checkpoint's answers to dev and how those of each length fare."""
         questions, found, predictions = detail
@@ -173,7 +177,7 @@ class Reader(classifier.Tuner):
             text += ("\n\nNo answer is given where its score is above the best answer's by more "
                      "than %.4f." % best["null_score_threshold"])
         files.write_text(self._path(classifier.REPORT), "%s\n\n%s\n" % (
-            classifier.report_heading(best), text))
+            self._heading(best), text))
         print(text.split("\n\n")[0])
         say("Scores by length, wrong answers: %s" % self._path(classifier.REPORT))
 

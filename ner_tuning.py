@@ -86,6 +86,7 @@ class Tagger(classifier.Tuner):
     SCHEMA = WINDOW
     COLUMNS = (("dev F1", "eval_f1"), ("precision", "eval_precision"), ("recall", "eval_recall"),
                ("loss", "eval_loss"))
+    REPORT_FILES = ("dev_predictions.jsonl",)
 
     def __init__(self, task, config, model_class, run, max_seq_length, decoding, model_fit=None):
         """Binds the parts: as classifier.Tuner does. decoding: one of DECODINGS."""

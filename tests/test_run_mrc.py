@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from unittest import mock
 
@@ -160,6 +161,26 @@ def test_a_second_run_repeats_nothing_and_makes_the_same(folder, trained, tmp_pa
     assert [read(os.path.join(copied, name)) for name in names] == before
     assert_user_error(answer(folder, "--output_dir=" + copied, *(ALL_STEPS + ("--doc_stride=4",))),
                       "doc_stride: 5 then, 4 now", "choose another --output_dir")
+
+
+def test_answers_to_dev_follow_what_was_asked(folder, trained, tmp_path):
+    copied = str(tmp_path / "run")
+    shutil.copytree(trained[0], copied)
+    best = read_json(copied, "eval_results.json")["best"]["checkpoint"]
+
+    def evaluate(*others):
+        status, _, err = answer(folder, "--output_dir=" + copied, "--do_eval", *others)
+        assert status == 0, err
+        assert set(re.findall("evaluate [^ ]+", err)) == {"evaluate " + best}  # and no other
+        return {name: len(entries) for name, entries in read_json(
+            copied, "dev_nbest_predictions.json").items()}
+
+    fewer = dict.fromkeys(gold_of(folder + "/data/dev.json"), 2)
+    assert evaluate("--n_best_size=2") == fewer
+    os.remove(copied + "/dev_predictions.json")
+    assert evaluate("--n_best_size=2") == fewer
+    assert read_json(copied, "dev_predictions.json") == read_json(
+        trained[0], "dev_predictions.json")
 
 
 def test_more_steps_go_on(folder, trained, tmp_path):
