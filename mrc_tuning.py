@@ -28,7 +28,7 @@ from errors import UserError
 
 import tensorflow.compat.v1 as tf
 
-VERSION = 1  # raise when the same questions would give other windows: caches are then renewed
+VERSION = 2  # raise when the same questions would give other windows: caches are then renewed
 SCOPE = "cls/squad"  # of the head's variables, as BERT's run_squad.py names them
 
 # The window of one question, at its own length. Positions are those of the answer's first and last

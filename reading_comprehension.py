@@ -279,14 +279,15 @@ class Reading(object):
     def _add(self, question, for_training):
         tokenizer = self._settings.tokenizer
         if question.passage not in self._passages:
-            tokens = token_offsets.tokenize(tokenizer, question.passage)
+            tokens = self._tokenized(question.passage)
             self._passages[question.passage] = tokens, tokenizer.convert_tokens_to_ids(
                 [token.text for token in tokens])
         tokens, _ = self._passages[question.passage]
         answer = tokens_within(tokens, *question.span) if question.span else None
         if for_training and question.answers and answer is None:
             return
-        query = tokenizer.tokenize(question.text)[:self._settings.max_query_length]
+        query = [token.text for token in self._tokenized(question.text)][
+            :self._settings.max_query_length]
         room = self._settings.max_seq_length - len(query) - 3
         self.without_overlap += room < min(len(tokens), self._settings.doc_stride)
         self.windows.extend(
@@ -296,6 +297,11 @@ class Reading(object):
         self._queries.append(tokenizer.convert_tokens_to_ids(query))
         self._answers.append(answer)
         self.questions.append(question)
+
+    def _tokenized(self, text):
+        # By character, so that an answer can begin and end anywhere in a row of emoji. The question
+        # alike, whose unknown characters then look as they do in the passage.
+        return token_offsets.tokenize(self._settings.tokenizer, text, unknown_by_character=True)
 
     def tokens(self, number):
         """Returns the tokens of the passage of a question: list of token_offsets.Token."""

@@ -1,10 +1,12 @@
 """Tokens together with the characters of the original text that each of them stands for.
 
-The tokens are exactly `tokenizer.tokenize(text)`; what the tokenizer drops or changes on the way
+The tokens are exactly `tokenizer.tokenize(text)`, unless unknown words are asked for by their
+characters; what the tokenizer drops or changes on the way
 (blanks, control characters, accents, capitals, full-width forms) is traced back to its place.
 """
 
 import collections
+import itertools
 import unicodedata
 
 import tokenization
@@ -16,25 +18,31 @@ Characters that belong to no token (blanks, control characters) lie between the 
 joins the letter before it, such as a combining accent, belongs to that letter's token."""
 
 
-def tokenize(tokenizer, text):
+def tokenize(tokenizer, text, unknown_by_character=False):
     """Tokenizes a text and tells where in it each token stands.
 
     Args:
         tokenizer: tokenization.FullTokenizer, WordPiece or SentencePiece.
         text: string.
+        unknown_by_character: give a word (or a SentencePiece's run) that the vocabulary cannot
+            write a token for each of its characters, [UNK] where it is no entry either: two emoji
+            side by side are one word, and a part of it could else not be told from the whole.
 
     Returns:
         list of Token, in order, none overlapping another except where several pieces stand for
         one character, or for a word that the vocabulary cannot write otherwise.
 
     tokenize(tokenizer, " Café 天") == [Token("cafe", 1, 5), Token("天", 6, 7)]
+    tokenize(tokenizer, "😀😀", True) == [Token("[UNK]", 0, 1), Token("[UNK]", 1, 2)]
     """
     if tokenizer.is_sentencepiece:
-        return _sentencepiece_tokens(tokenizer, text)
+        return _sentencepiece_tokens(tokenizer, text, unknown_by_character)
     tokens = []
     for word, places in _traced_words(tokenizer.basic_tokenizer, text):
         pieces = tokenizer.wordpiece_tokenizer.split_words([word])
-        if len(pieces) == 1:  # the whole word, maybe as an unknown one
+        if unknown_by_character and pieces == [tokenizer.unk_token]:
+            tokens.extend(_characters(tokenizer, word, places))
+        elif len(pieces) == 1:  # the whole word, maybe as an unknown one
             tokens.append(Token(pieces[0], places[0], places[-1] + 1))
         else:
             tokens.extend(_placed(pieces, places))
@@ -53,6 +61,21 @@ def _placed(pieces, places):
         end = done + len(tokenization.strip_word_prefix(piece) if number else piece)
         tokens.append(Token(piece, places[done], places[end - 1] + 1))
         done = end
+    return tokens
+
+
+def _characters(tokenizer, letters, places):
+    """Returns a token for each original character of an unknown word.
+
+    Args:
+        letters: the word as the tokenizer has it, several letters for some characters.
+        places: for each of the letters the place in the text of its character.
+    """
+    tokens = []
+    for place, group in itertools.groupby(zip(places, letters), key=lambda pair: pair[0]):
+        char = "".join(letter for _, letter in group)
+        tokens.append(Token(char if char in tokenizer.vocab else tokenizer.unk_token,
+                            place, place + 1))
     return tokens
 
 
@@ -144,7 +167,7 @@ def _traced_words(basic_tokenizer, text):
 # SentencePiece
 # ---------------------------------------------------------------------------------------------
 
-def _sentencepiece_tokens(tokenizer, text):
+def _sentencepiece_tokens(tokenizer, text, unknown_by_character):
     """As `tokenize`; the pieces of a blank-separated stretch are those of the whole text.
 
     Where the model's own normalisation has changed a stretch, so that its pieces no longer spell
@@ -164,7 +187,9 @@ def _sentencepiece_tokens(tokenizer, text):
         if not pieces:
             continue
         if len(spelt) == len(whole) and "".join(bare) == whole:
-            tokens.extend(_pieces_with_word_start(pieces, bare, places, start))
+            placed = _pieces_with_word_start(pieces, bare, places, start)
+            tokens.extend(_split_unknown(tokenizer, placed, bare, places)
+                          if unknown_by_character else placed)
         else:
             tokens.extend(Token(piece, start, end) for piece in pieces)
     return _with_joined_marks(tokens, text)
@@ -179,6 +204,24 @@ def _pieces_with_word_start(pieces, bare, places, start):
         tokens.append(Token(piece, first, end))
         done += len(letters)
     return tokens
+
+
+def _split_unknown(tokenizer, tokens, bare, places):
+    """Parts the tokens that are runs of unknown characters into these; as `tokenize` has it.
+
+    Args:
+        tokens, bare: of each piece its Token, and its letters without a word start.
+        places: for each of all the letters the place in the text of its character.
+    """
+    found, done = [], 0
+    for token, letters in zip(tokens, bare):
+        end = done + len(letters)
+        if len(letters) > 1 and token.text not in tokenizer.vocab:
+            found.extend(_characters(tokenizer, letters, places[done:end]))
+        else:
+            found.append(token)
+        done = end
+    return found
 
 
 def _stretches(text):

@@ -41,6 +41,34 @@ def test_places_of_a_worked_example(vocab_file):
     assert found[2] == Token("cafe", 4, 9)
 
 
+def test_unknown_words_by_character(vocab_file):
+    tokenizer = tokenization.FullTokenizer(vocab_file)
+    for text, expected in (
+            ("有😀😀", [("有", "有"), ("[UNK]", "😀"), ("[UNK]", "😀")]),
+            ("unAFFable", [("u", "u"), ("##na", "nA"), ("##ff", "FF"), ("##able", "able")]),
+            ("Ab\u200b😀", [("a", "A"), ("b", "b"), ("[UNK]", "😀")]),
+            ("😀e\u0301\u0302", [("[UNK]", "😀"), ("e", "e\u0301\u0302")])):
+        found = token_offsets.tokenize(tokenizer, text, unknown_by_character=True)
+        assert [(token.text, text[token.start:token.end]) for token in found] == expected
+
+
+def test_known_words_are_the_same_by_character(tokenizer):
+    """Between the tokens that stand for unknown words, nothing changes; those become shorter."""
+    rng = random.Random(8)
+    for _ in range(1000):
+        text = random_text(rng)
+        whole = token_offsets.tokenize(tokenizer, text)
+        parted = token_offsets.tokenize(tokenizer, text, unknown_by_character=True)
+        unknown = [token for token in whole if token.text == tokenizer.unk_token]
+        kept = [token for token in parted
+                if not any(word.start <= token.start < word.end for word in unknown)]
+        assert kept == [token for token in whole if token not in unknown], repr(text)
+        for token in parted:
+            if token.text == tokenizer.unk_token:
+                rest = text[token.start + 1:token.end]
+                assert all(unicodedata.category(char).startswith("M") for char in rest), repr(text)
+
+
 @pytest.mark.parametrize("text, parts", [
     ("国\u200b家", ["国", "家"]),                # what is dropped belongs to no token
     ("e\u0301\u0302x", ["e\u0301\u0302x"]),      # marks belong to their letter
@@ -97,5 +125,8 @@ def test_sentencepiece(tmp_path):
         pieces = [piece for piece in found if piece.start < piece.end]
         assert (pieces[0].start, pieces[-1].end) == (0, 10) and "".join(
             "The reader"[piece.start:piece.end] for piece in pieces) == "Thereader"
+        found = token_offsets.tokenize(tokenizer, "a 😀😀b", unknown_by_character=True)
+        assert [(token.start, token.end) for token in found if token.end > token.start] == [
+            (0, 1), (2, 3), (3, 4), (4, 5)]
         for _ in range(300):
             check(tokenizer, random_text(rng, 12))
