@@ -26,14 +26,16 @@ FLAGS = flags.FLAGS
 PUNCTUATION = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
 
 # What is not Chinese it parts by the conventions of the Penn Treebank (NLTK's word_tokenize): some
-# marks are units, a comma unless a digit follows, a point only at the very end.
+# marks are units, a comma unless a digit follows, a point only at the very end, closing marks aside.
+# Not followed here: NLTK's list of joined words (cannot, gonna), single quotes around a word, and
+# its trained model of where sentences end, so that a point amid foreign text stays with its word.
 _MARKS = r"""[;@#$%&?!"()\[\]{}<>—–]"""
 _WORD = re.compile(r"""
     \.\.\. | %s | ,(?!\d)
   | (?:'(?:s|m|d|ll|re|ve)|n't)\b                       # it 's, do n't
   | (?:(?!\.\.\.|%s|,(?!\d)|(?<=\w)(?:'(?:s|m|d|ll|re|ve)|n't)\b)\S)+
 """ % (_MARKS, _MARKS), re.VERBOSE)
-_FINAL_POINT = re.compile(r"(?<=[^.])\.\s*$")
+_FINAL_POINT = re.compile(r"""(?<=[^.])\.(?=[\])}>"']*\s*$)""")
 
 Scores = collections.namedtuple("Scores", ["exact_match", "f1", "questions", "unanswered"])
 Scores.__doc__ = """Means over the questions, from 0 to 100.

@@ -14,6 +14,8 @@ import mrc_metrics
     ("《三国志》", ["三", "国", "志"]),
     ("Hello World 2019年", ["hello", "world", "2019", "年"]),
     ("1,000.5元", ["1,000.5", "元"]),
+    ('abc."', ["abc", ".", '"']), ("(u.s.)", ["(", "u.s", ".", ")"]), ("3.5% ...", [
+        "3.5", "%", "..."]),
     ("a.b!c.", ["a.b", "!", "c", "."]),                 # marks of ASCII that are not left out
     ("I don't, it's 1,5.", ["i", "do", "n't", ",", "it", "'s", "1,5", "."]),
     ("ＡＢ１", ["ａｂ１"]),                              # full width stays full width
