@@ -26,7 +26,8 @@ FLAGS = flags.FLAGS
 PUNCTUATION = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
 
 # What is not Chinese it parts by the conventions of the Penn Treebank (NLTK's word_tokenize): some
-# marks are units, a comma unless a digit follows, a point only at the very end, closing marks aside.
+# marks are units, a comma unless a digit follows, a point only at the very end or before closing
+# marks there.
 # Not followed here: NLTK's list of joined words (cannot, gonna), single quotes around a word, and
 # its trained model of where sentences end, so that a point amid foreign text stays with its word.
 _MARKS = r"""[;@#$%&?!"()\[\]{}<>—–]"""
