@@ -207,6 +207,24 @@ def thin(points, most=MOST_POINTS):
     return [points[place] for place in sorted(kept)]
 
 
+def trend(points):
+    """Returns what a noisy curve does on the whole: a running mean over a 25th of it, or [].
+
+    [] where there are few points or hardly any noise: the curve itself shows it then. Values that
+    are not finite are left out.
+    """
+    steps, values = (np.array(some, np.float64) for some in zip(*points))
+    finite = np.isfinite(values)
+    steps, values = steps[finite], values[finite]
+    if len(values) < 100 or np.abs(np.diff(values)).mean() <= 0.03 * np.ptp(values):
+        return []
+    reach = len(values) // 50
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    places = np.arange(len(values))
+    first, end = np.maximum(places - reach, 0), np.minimum(places + reach + 1, len(values))
+    return list(zip(steps, (sums[end] - sums[first]) / (end - first)))
+
+
 def _draw_panel(axes, name, trained, evaluated):
     axes.set_title(name)
     axes.grid(True, axis="y")
@@ -214,10 +232,12 @@ def _draw_panel(axes, name, trained, evaluated):
         if not points:
             continue
         steps, values = zip(*thin(points))
-        few = len(points) <= 30
+        few, mean = len(points) <= 30, trend(points)
         axes.plot(steps, [value if math.isfinite(value) else math.nan for value in values],
-                  color=colour, label=label, marker="o" if few else None,
-                  linewidth=1.3 if few else 0.7)
+                  color=colour, label=None if mean else label, marker="o" if few else None,
+                  linewidth=1.3 if few else 0.7, alpha=0.3 if mean else 1.0)
+        if mean:
+            axes.plot(*zip(*thin(mean)), color=colour, label=label, linewidth=1.6)
     if evaluated:
         axes.legend(loc="best", handlelength=1.4)
 

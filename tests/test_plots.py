@@ -123,6 +123,24 @@ def test_curves_of_any_values(values, tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_the_trend_of_a_noisy_curve():
+    noise = [1.0, -1.0, float("nan"), 2.0, -2.0]
+    points = [(10 * step, 0.01 * step + noise[step % 5]) for step in range(1000)]
+    found = plots.trend(points)
+    assert len(found) == 800 and not any(math.isnan(value) for _, value in found)
+    for step, value in found[16:-16]:
+        assert value == pytest.approx(0.001 * step, abs=0.1)
+    first = [value for _, value in points[:22] if not math.isnan(value)][:17]
+    assert found[0] == (0, pytest.approx(sum(first) / 17))  # at the ends of what there is
+
+
+def test_a_curve_without_noise_or_with_few_points_is_its_own_trend():
+    assert plots.trend([(step, 1.0 / (step + 1)) for step in range(500)]) == []
+    assert plots.trend([(step, (-1.0) ** step) for step in range(99)]) == []
+    assert plots.trend([(step, float("nan")) for step in range(500)]) == []
+    assert plots.trend([(step, 3.0) for step in range(500)]) == []
+
+
 def test_few_points_are_all_kept():
     points = [(step, 1.0 / (step + 1)) for step in range(plots.MOST_POINTS)]
     assert plots.thin(points) == points
