@@ -485,10 +485,10 @@ def main(_):
     if not FLAGS.work_dir:
         raise UserError("--work_dir is missing: name a folder for the results")
     files.require_file(os.path.join(ROOT, os.path.basename(FLAGS.classifier)), "classifier")
-    require_flags(names, FLAGS, sweep)
     require_data(names, FLAGS.data_dir, FLAGS.sample)
     if FLAGS.prepare_only:
         return
+    require_flags(names, FLAGS, sweep)  # now it is known which script the model needs
 
     # ---- runs
     files.make_dir(FLAGS.work_dir, "work_dir")

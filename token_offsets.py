@@ -1,8 +1,8 @@
 """Tokens together with the characters of the original text that each of them stands for.
 
 The tokens are exactly `tokenizer.tokenize(text)`, unless unknown words are asked for by their
-characters; what the tokenizer drops or changes on the way
-(blanks, control characters, accents, capitals, full-width forms) is traced back to its place.
+characters; what the tokenizer drops or changes on the way (blanks, control characters, accents,
+capitals, full-width forms) is traced back to its place.
 """
 
 import collections

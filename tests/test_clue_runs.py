@@ -186,6 +186,20 @@ def test_flags_that_a_later_tasks_script_lacks_are_refused_before_the_first(plac
         check(["tnews"], sweep="learnin_rate=1e-4")
 
 
+def test_flags_are_judged_by_the_script_of_the_models_layout(place, monkeypatch):
+    """Which one that is, is not known yet when the data are prepared."""
+    asked = []
+    monkeypatch.setattr(clue_runs, "flags_of", lambda script: asked.append(script) or set())
+    given = ["--tasks=afqmc", "--sample", "--flag=--use_pooled_output=False",
+             "--work_dir=%s" % (place / "work"),
+             "--data_dir=" + os.path.join(ROOT, "data", "clue_sample")]
+    assert run_here(clue_runs, "--prepare_only", *given)[0] == 0 and not asked
+    files.write_text(str(place / "run_classifier_sp_google.py"), STUB)
+    assert_user_error(run_here(clue_runs, "--classifier=run_classifier_sp_google.py", *given),
+                      "--use_pooled_output is no flag of run_classifier_sp_google.py")
+    assert asked == ["run_classifier_sp_google.py"]
+
+
 def test_scripts_tell_their_flags(monkeypatch, tmp_path):
     assert {"runs", "output_dir", "help"} <= clue_runs.flags_of("results_table.py")
     assert {"sample", "nosample", "sweep"} <= clue_runs.flags_of("clue_runs.py")
