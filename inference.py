@@ -19,6 +19,7 @@ import features
 import files
 import heads
 import layouts
+import modeling
 import numpy as np
 import runtime
 import selection
@@ -523,6 +524,8 @@ def _start(model, num_threads, gpu_memory_fraction, precision):
     if precision == "bfloat16":
         runtime.enable_bfloat16(config)
     with tf.Graph().as_default() as graph:
+        if precision == "bfloat16":
+            modeling.multiply_in_bfloat16()
         outputs = build(model)
         layers = outputs.encoder.get_all_encoder_layers()
         poolings = {pooling: [heads.pool(layer, outputs.inputs[1], pooling) for layer in layers]

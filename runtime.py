@@ -7,9 +7,12 @@ while it loads. `run(main)` is the last line of every entry script that uses Ten
 import errno
 import os
 import sys
+import tempfile
 import warnings
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Without a GPU, level 2 holds nothing but what exceptions say too and XLA's word on its threads.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL",
+                      "2" if os.path.exists("/proc/driver/nvidia/version") else "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 warnings.filterwarnings("ignore", category=FutureWarning)
 warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -68,6 +71,57 @@ def enable_bfloat16(session_config):
     """Makes oneDNN multiply matrices in bfloat16; where `why_no_bfloat16` returns None."""
     options = session_config.graph_options.rewrite_options
     options.auto_mixed_precision_onednn_bfloat16 = rewriter_config_pb2.RewriterConfig.ON
+
+
+def compiled(function, types):
+    """Returns a function that XLA compiles for each shape of its arguments; None on 1.15.
+
+    There XLA leaves functions on CPUs as they are. Whatever the types, it computes in float32.
+
+    Args:
+        function: of tensors, without variables, to a tensor of the first one's shape.
+        types: list of the arguments' types, the result's first.
+    """
+    if IS_TF1:
+        return None
+
+    def in_float32(*arguments):
+        return tf.cast(function(*[tf.cast(one, tf.float32) for one in arguments]), types[0])
+
+    xla = tf.function(in_float32, [tf.TensorSpec(None, one) for one in types], autograph=False,
+                      jit_compile=True)
+
+    def call(*arguments):
+        result = xla(*arguments)
+        result.set_shape(arguments[0].shape)
+        return result
+
+    return call
+
+
+_warmed_up = []
+
+
+def warm_up_compiler(session_config):
+    """Has XLA compile once, off the screen: the first time, it says so in a line of its own.
+
+    Args:
+        session_config: of the process's sessions, of which the first decides on all threads.
+    """
+    if IS_TF1 or _warmed_up:
+        return
+    _warmed_up.append(True)
+    with tf.Graph().as_default(), tf.Session(config=session_config) as session:
+        small = compiled(tf.negative, [tf.float32])(tf.random.uniform([1]))
+        sys.stderr.flush()
+        with tempfile.TemporaryFile() as aside:
+            screen = os.dup(2)
+            os.dup2(aside.fileno(), 2)
+            try:
+                session.run(small)
+            finally:
+                os.dup2(screen, 2)
+                os.close(screen)
 
 
 def free_server():

@@ -143,6 +143,7 @@ def prepare_predictor(settings, texts):
 def prepare_padded(settings, texts):
     """The same model on batches of one shape. Returns like `prepare_predictor`."""
     del texts
+    import estimators
     import features
     import inference
     import runtime  # noqa: F401 - before TensorFlow
@@ -152,7 +153,8 @@ def prepare_padded(settings, texts):
     length = min(OLDER_LENGTH, model.config.max_position_embeddings)
     with tf.Graph().as_default():
         outputs = inference.build(model)
-        session = tf.Session(config=side_by_side.session_config("float32"))
+        session = tf.Session(config=estimators.session_config(
+            side_by_side.run_settings("float32")))
         session.run(tf.global_variables_initializer())
 
     def call(pairs):

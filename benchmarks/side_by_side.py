@@ -593,7 +593,7 @@ def training_variants():
     """Returns the Variants of this project that benchmarks of training share.
 
     Their settings: role "tensorflow"; older: the graph of older_graph.py; padded: pad everything;
-    precision: see `session_config`.
+    precision: see `run_settings`.
     """
     def one(key, name, interpreter, padded, precision="float32", older=False):
         return Variant(key, name, interpreter, {
@@ -616,8 +616,8 @@ def tensorflow_about(session):
             "devices": devices}
 
 
-def session_config(precision):
-    """Returns the settings of a session as the scripts have them with --precision.
+def run_settings(precision):
+    """Returns the settings of a run as the scripts have them with --precision.
 
     Raises:
         UserError: this machine or TensorFlow cannot compute so.
@@ -625,9 +625,10 @@ def session_config(precision):
     import estimators
     plain = dict.fromkeys(estimators.RunSettings._fields[:-len(
         estimators.RunSettings.__new__.__defaults__)])
-    run = estimators.RunSettings(**dict(plain, num_threads=0, precision=precision))
+    run = estimators.RunSettings(**dict(plain, num_threads=0, precision=precision,
+                                        distribution="none"))
     estimators.require_precision(run)
-    return estimators.session_config(run)
+    return run
 
 
 class Steps(object):
@@ -643,7 +644,7 @@ class Steps(object):
             input_fn, model_fn: as a TPUEstimator takes them.
             mode: "train"; "predict": this project's evaluation and prediction, batches side by
                 side; "evaluate": metrics updated batch by batch, the older releases' evaluation.
-            precision: see `session_config`.
+            precision: see `run_settings`.
         """
         import estimators
 
@@ -655,14 +656,15 @@ class Steps(object):
             params = {"batch_size": batch_size}
             iterator = tf.data.make_initializable_iterator(input_fn(params))
             features = iterator.get_next()
-            spec = model_fn(features, None, {
+            run = run_settings(precision)
+            spec = estimators.adapted(model_fn, run)(features, None, {
                 "train": tf.estimator.ModeKeys.TRAIN, "predict": tf.estimator.ModeKeys.PREDICT,
                 "evaluate": tf.estimator.ModeKeys.EVAL}[mode], params)
             self._restart = iterator.initializer
             self._fetches = [tf.shape(features["input_ids"])[0], (
                 spec.train_op if mode == "train" else spec.predictions if mode == "predict"
                 else _metric_updates(spec))]
-            self.session = tf.Session(config=session_config(precision))
+            self.session = tf.Session(config=estimators.session_config(run))
             self.session.run([tf.global_variables_initializer(),
                               tf.local_variables_initializer()])
         self.restart()

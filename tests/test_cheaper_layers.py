@@ -6,6 +6,7 @@ import pytest
 import modeling
 import modeling_google
 import reference
+import runtime
 from helpers import TINY, TINY_GOOGLE
 
 import tensorflow.compat.v1 as tf
@@ -32,12 +33,19 @@ def random(*shape):
 # Layers
 # ---------------------------------------------------------------------------------------------
 
-def test_gelu_and_its_gradient_equal_numpy():
+@pytest.mark.parametrize("compiled", [False, True])
+def test_gelu_and_its_gradient_equal_numpy(compiled):
     x = np.concatenate([np.linspace(-12, 12, 2001), [-1e4, 1e4, 0.0]]).astype(np.float32)
     weight = np.linspace(0.5, 2, len(x)).astype(np.float32)
 
     def build(value):
+        if compiled:
+            modeling.compile_activations()
         result = modeling.gelu(value)
+        functions = [one for one in tf.get_default_graph().get_operations()
+                     if "PartitionedCall" in one.type]
+        assert bool(functions) == (compiled and not runtime.IS_TF1)
+        assert result.shape == value.shape
         return result, tf.gradients(tf.reduce_sum(result * weight), value)[0]
 
     found, slope = run(build, x)
@@ -46,6 +54,20 @@ def test_gelu_and_its_gradient_equal_numpy():
     step = 1e-5
     expected = (reference.gelu(wide + step) - reference.gelu(wide - step)) / (2 * step)
     np.testing.assert_allclose(slope, expected * weight, atol=1e-5)
+
+
+@pytest.mark.skipif(runtime.IS_TF1, reason="TensorFlow 1.15 has no bfloat16 on CPUs")
+def test_a_compiled_gelu_of_bfloat16_is_rounded_once():
+    x = np.linspace(-6, 6, 1001).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        modeling.compile_activations()
+        value = tf.cast(tf.constant(x), tf.bfloat16)
+        result = modeling.gelu(value)
+        slope = tf.gradients(result, value, tf.ones_like(result))[0]
+        rounded, found, slope = session.run([tf.cast(one, tf.float32)
+                                             for one in (value, result, slope)])
+    np.testing.assert_allclose(found, reference.gelu(rounded), rtol=0.005, atol=1e-3)
+    assert abs(slope[-1] - 1.0) < 0.01 and abs(slope[0]) < 0.01
 
 
 @pytest.mark.parametrize("shape", [(5, 24), (2, 3, 24)])
@@ -78,11 +100,23 @@ def _in_scope(name, function, x):
         return function(x)
 
 
-def test_joined_products_equal_single_ones():
+SHAPES = pytest.mark.parametrize("shapes", ["plain", "of bfloat16"])
+
+
+def choose(shapes):
+    """Has the graph multiply by the shapes for bfloat16, in float32: the numbers are the same."""
+    if shapes == "of bfloat16":
+        modeling.multiply_in_bfloat16()
+
+
+@pytest.mark.parametrize("units", [2, 8])  # wider than the input together, and not
+@SHAPES
+def test_joined_products_equal_single_ones(shapes, units):
     def build(x):
         with tf.variable_scope("scope", reuse=tf.AUTO_REUSE):
-            joined = modeling.dense_side_by_side(x, 8, ["a", "b", "c"])
-            single = tf.concat([modeling.dense(x, 8, name) for name in "abc"], axis=1)
+            single = tf.concat([modeling.dense(x, units, name) for name in "abc"], axis=1)
+            choose(shapes)
+            joined = modeling.dense_side_by_side(x, units, ["a", "b", "c"])
         variables = tf.trainable_variables()
         assert len(variables) == 6
         return [[out] + tf.gradients(tf.reduce_sum(tf.square(out)), [x] + variables)
@@ -185,7 +219,8 @@ def test_recomputed_blocks_have_the_same_gradients(name):
 @pytest.mark.parametrize("examples, parts, rate", [
     (5, 2, 0.0), (5, 2, 0.4), (2, 4, 0.0), (1, 4, 0.3), (4, 12, 0.0), (1, 8, 0.2)])
 @pytest.mark.parametrize("masked", [True, False])
-def test_attention_in_parts_has_the_same_sums_and_gradients(examples, parts, rate, masked):
+@SHAPES
+def test_attention_in_parts_has_the_same_sums_and_gradients(examples, parts, rate, masked, shapes):
     rng, heads = np.random.RandomState(6), 3
     values = [rng.normal(0, 2, [examples, heads, 6, 4]).astype(np.float32) for _ in range(3)]
     upstream = rng.normal(0, 1, [examples, heads, 6, 4]).astype(np.float32)
@@ -193,6 +228,7 @@ def test_attention_in_parts_has_the_same_sums_and_gradients(examples, parts, rat
     seed = tuple(rng.randint(0, 1000, 2))
 
     def build(*inputs):
+        choose(shapes)
         bias = modeling.attention_bias(tf.constant(mask)) if masked else None
         in_parts = modeling.attend_in_parts(*inputs, bias=bias, parts=parts, rate=rate,
                                             seed=tf.constant(seed, tf.int32))
@@ -257,12 +293,14 @@ def test_seeded_dropout_keeps_the_mean():
 
 
 @pytest.mark.parametrize("parts, rows", [(1, 7), (3, 7), (4, 2), (4, 16)])
-def test_words_scored_in_parts_give_the_same_loss_and_gradients(parts, rows):
+@SHAPES
+def test_words_scored_in_parts_give_the_same_loss_and_gradients(parts, rows, shapes):
     rng = np.random.RandomState(4)
     values = [rng.normal(0, 1, shape).astype(np.float32) for shape in ([rows, 5], [11, 5], [11])]
     ids, weights = rng.randint(0, 11, rows), rng.uniform(0, 1, rows).astype(np.float32)
     ids[0] = (values[0][0] @ values[1].T + values[2]).argmax()
     with tf.Graph().as_default(), tf.Session() as session:
+        choose(shapes)
         inputs = [tf.constant(value) for value in values]
         labels = tf.constant(ids, tf.int32)
         logits = modeling.word_logits(*inputs)
@@ -277,3 +315,17 @@ def test_words_scored_in_parts_give_the_same_loss_and_gradients(parts, rows):
     assert found[1][0][1] >= weights[0] > 0
     for one, other in zip(*[gradients for _, gradients in found]):
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
+
+
+def test_great_scores_of_words_give_finite_losses():
+    """Beyond what powers of e hold in float32: the losses are differences of scores."""
+    table = np.array([[300.0], [-300.0], [299.0]], np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        inputs = [tf.constant([[1.0], [1.0]]), tf.constant(table), tf.zeros([3])]
+        sums = modeling.word_losses(*inputs, ids=tf.constant([0, 1]), weights=tf.ones([2]), parts=1)
+        loss, right, slope = session.run(list(sums) + tf.gradients(sums[0], inputs[0]))
+    other = np.log1p(np.exp(-1.0))
+    np.testing.assert_allclose(loss, 600.0 + 2.0 * other, rtol=1e-6)
+    assert right == 1.0
+    mean = (300.0 + 299.0 * np.exp(-1.0)) / (1.0 + np.exp(-1.0))
+    np.testing.assert_allclose(slope, [[mean - 300.0], [mean + 300.0]], atol=1e-3)
