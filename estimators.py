@@ -166,11 +166,15 @@ def adapted(model_fn, run):
     if run.use_tpu or distribution.local_devices():
         return model_fn
 
+    # TensorFlow cannot compile a piece of a loop, in which the parts of a batch are computed.
+    compiles = (run.distribution == "none" and run.gradient_accumulation_steps == 1
+                and not run.xla)
+
     def on_cpu(features, labels, mode, params):
         if run.precision == "bfloat16":
             modeling.multiply_in_bfloat16()
         # Others would spend on compiling for each length what they gain: they are soon over.
-        if mode == tf.estimator.ModeKeys.TRAIN and run.distribution == "none" and not run.xla:
+        if compiles and mode == tf.estimator.ModeKeys.TRAIN:
             runtime.warm_up_compiler(session_config(run))
             modeling.compile_activations()
         return model_fn(features, labels, mode, params)

@@ -626,7 +626,7 @@ def run_settings(precision):
     plain = dict.fromkeys(estimators.RunSettings._fields[:-len(
         estimators.RunSettings.__new__.__defaults__)])
     run = estimators.RunSettings(**dict(plain, num_threads=0, precision=precision,
-                                        distribution="none"))
+                                        distribution="none", gradient_accumulation_steps=1))
     estimators.require_precision(run)
     return run
 

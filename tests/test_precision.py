@@ -126,6 +126,7 @@ def test_reasons_against_bfloat16(tmp_path, monkeypatch):
     ({"precision": "bfloat16"}, [], ["compiled_gelu", "multiply_in_bfloat16"]),
     ({"precision": "bfloat16", "distribution": "mirrored"}, [], ["multiply_in_bfloat16"]),
     ({"xla": True}, [], []),
+    ({"gradient_accumulation_steps": 2}, [], []),
     ({"precision": "bfloat16", "use_tpu": True}, [], []),
     ({}, ["/gpu:0"], [])])
 @pytest.mark.parametrize("mode", ["train", "eval", "infer"])
