@@ -240,7 +240,7 @@ def compile_activations():
     """Has XLA compile the GELUs of the current graph, where TensorFlow can do so on CPUs.
 
     One pass over memory each in place of six and eight; the way back computes again what it needs.
-    About four times as fast on a CPU, for some hundredths of a second a new shape of x.
+    Each new shape of x is compiled anew, which takes some hundredths of a second.
     """
     def slope(x, upstream):
         return _gelu_slope(x, *(_gelu_and_share(x) + (upstream,)))
@@ -384,8 +384,8 @@ LEAST_DEPTH = 64
 def multiply_in_bfloat16():
     """Tells the layers of the current graph that its matrices are multiplied in bfloat16 on a CPU.
 
-    They compute the same, by products of shapes that are fast there. Measured with oneDNN 3.2 on a
-    CPU with AMX: a product with a bias in it may take twice as long as one of matrices that hold
+    They compute the same, but for bfloat16's rounding within the feed-forward part, by products of
+    shapes that are fast there. With oneDNN 3.2 on a CPU with AMX: a product with a bias in it may take twice as long as one of matrices that hold
     the bias as a further column, unless the input is wider than the output; and a product over
     fewer than LEAST_DEPTH columns twice as long as one over so many, most of them zeros. Without
     AMX, in bfloat16, neither matters.
