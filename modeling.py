@@ -385,10 +385,10 @@ def multiply_in_bfloat16():
     """Tells the layers of the current graph that its matrices are multiplied in bfloat16 on a CPU.
 
     They compute the same, but for bfloat16's rounding within the feed-forward part, by products of
-    shapes that are fast there. With oneDNN 3.2 on a CPU with AMX: a product with a bias in it may take twice as long as one of matrices that hold
-    the bias as a further column, unless the input is wider than the output; and a product over
-    fewer than LEAST_DEPTH columns twice as long as one over so many, most of them zeros. Without
-    AMX, in bfloat16, neither matters.
+    shapes that are fast there. With oneDNN 3.2 on a CPU with AMX a product with a bias in it may
+    take twice as long as one of matrices that hold the bias as a further column, unless the input
+    is wider than the output; and a product over fewer than LEAST_DEPTH columns twice as long as one
+    over so many, most of them zeros. Without AMX, in bfloat16, neither matters.
     """
     tf.add_to_collection(_BFLOAT16, True)
 
