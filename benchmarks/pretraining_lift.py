@@ -9,7 +9,8 @@ those that benchmarks/reviews.py tests on are left out), records that are masked
 epoch, pre-training of the tiny configuration, first at length 32 and then at 128, and fine-tuning
 of each task with each seed from both starts with the same flags. Each start has its own learning
 rate, the one of a few that is the best on dev with the first seed: what suits trained weights may
-be far from what others need. What was finished before is not repeated: the same command goes on.
+be far from what others need. What was finished before is not repeated: the same command goes on,
+and one with all --tasks makes the table of those that were run apart, each on a core of its own.
 Writes into --work_dir only; prints a table, and writes it to lift.md.
 
 The corpus holds the texts of the training files of the tasks too, without their labels, never those
@@ -50,6 +51,7 @@ no more than the words' frequencies."""
 STAGES = (Stage(32, 7, 64), Stage(128, 26, 32))
 EVALUATION_SHARE = 50  # one document in so many is kept for evaluating pre-training
 STARTS = ("random", "pretrained")
+FINISHED = "finished_command.json"  # in a run's folder: what need not be run again
 
 Task = collections.namedtuple("Task", ["script", "folder", "result", "rates", "flags"])
 Task.__doc__ = """A task to compare on.
@@ -213,10 +215,14 @@ def fine_tune(name, task, seed, variant, values, others=()):
     data_dir = (os.path.join(values.work_dir, "reviews") if task.folder is None
                 else os.path.join(values.data_dir, task.folder))
     folder = folder_of(name, variant, seed, values)
-    run(task.script, "--task_name=" + NAMES.get(name, name), "--data_dir=" + data_dir,
-        "--output_dir=" + folder, "--do_train", "--do_eval", "--bert_config_file=" + CONFIG,
-        "--vocab_file=" + VOCABULARY, "--random_seed=%d" % seed,
-        "--precision=" + values.precision, *(task.flags + tuple(others)))
+    command = [task.script, "--task_name=" + NAMES.get(name, name), "--data_dir=" + data_dir,
+               "--output_dir=" + folder, "--do_train", "--do_eval", "--bert_config_file=" + CONFIG,
+               "--vocab_file=" + VOCABULARY, "--random_seed=%d" % seed,
+               "--precision=" + values.precision] + list(task.flags + tuple(others))
+    finished = os.path.join(folder, FINISHED)
+    if not files.exists(finished) or files.read_json(finished) != command:
+        run(*command)
+        files.write_json(finished, command)
     record = files.read_json(os.path.join(folder, "run.json"))
     return record["results"][task.result], record["seconds"]
 

@@ -48,7 +48,7 @@ def calls(monkeypatch):
             is_fast = float(flags["learning_rate"]) > 3e-4
             score = (0.5 if is_fast else 0.3) if "init_checkpoint" not in flags else (
                 0.1 if is_fast else 0.8)
-            os.makedirs(flags["output_dir"])
+            os.makedirs(flags["output_dir"], exist_ok=True)
             files.write_json(os.path.join(flags["output_dir"], "run.json"), {
                 "results": {"dev_accuracy": score, "dev_f1": score / 2}, "seconds": 1.5})
 
@@ -136,6 +136,22 @@ def test_a_checkpoint_that_is_given_is_not_made_again(data, calls):
     assert [flags.get("init_checkpoint") for _, flags in calls] == [None] * 2 + [
         "/models/mine"] * 2
     assert calls[0][1]["random_seed"] == "3"
+
+
+def test_what_was_finished_is_not_run_again(data, calls):
+    given = ["--seeds=1,2", "--pretrained=/models/mine"] + data
+    tables = []
+    for tasks_of_call in ("lcqmc", "ner", "lcqmc,ner"):
+        status, out, err = run_here(pretraining_lift, "--tasks=" + tasks_of_call, *given)
+        assert status == 0, err
+        tables.append(out)
+        assert len(calls) == (6 if tasks_of_call == "lcqmc" else 12)
+    scores = [re.findall(r"\d+\.\d ± .*?\)", text) for text in tables]
+    assert len(scores[0]) == 2 and scores[2] == scores[0] + scores[1]
+    # Another checkpoint is another run, which the script itself refuses to mix with the first.
+    assert run_here(pretraining_lift, "--tasks=ner", "--seeds=1", *(
+        data + ["--pretrained=/models/other"]))[0] == 0
+    assert [flags["init_checkpoint"] for _, flags in calls[12:]] == ["/models/other"] * 2
 
 
 @pytest.mark.parametrize("wrong, told", [
