@@ -6,9 +6,10 @@
 
 Every run is one of the script that users run, in a process of its own, from the same checkpoint
 with the same seed and the same flags but for those of the method. What was finished before is not
-repeated: the same command goes on, and a longer list of methods adds to what is there. Writes into
---work_dir only; prints a table, and writes it to better.md, the numbers to better.json, a picture
-to better.png.
+repeated: the same command goes on, a longer list of methods adds to what is there, and one with all
+--tasks compares what was run apart, such as each task on a core of its own. Writes into --work_dir
+only; prints a table, and writes it to better.md, the numbers to better.json, a picture to
+better.png.
 
 A method is a flag of fine_tuning_methods.py with its value; with + between, several together.
 dropout=0.1 is dropout in the encoder, which released configurations do not have and R-Drop needs.
@@ -41,6 +42,7 @@ PLAIN, TEACHER, DROPOUT = "plain", "teacher", "dropout"
 METHODS = ("dropout=0.1", "dropout=0.1+r_drop=1", "fgm=0.5", "layer_decay=0.7",
            "multi_sample_dropout=5", "ema_decay=0.99", TEACHER)
 RESULTS = "better.json"
+RUNS = "runs_%s.json"  # of a task
 
 _OTHERS = {
     "csl": Task("run_classifier.py", os.path.join("clue", "csl"), "dev_accuracy", (),
@@ -122,32 +124,38 @@ class Runs(object):
 
     def __init__(self, values):
         """values: the flags."""
-        self._values = values
-        self._path = os.path.join(values.work_dir, RESULTS)
-        self._runs = files.read_json(self._path)["runs"] if files.exists(self._path) else {}
+        self._values, self._runs = values, {}
+        for name in values.tasks:
+            path = self._path(name)
+            self._runs[name] = files.read_json(path) if files.exists(path) else {}
         self._shared = ["--max_train_steps=%d" % values.max_train_steps]
 
     def result(self, name, method, seed):
         """Returns (dev score, 0 to 1; seconds) of a run, which is made if it is not there."""
         return self._run(name, method, seed, self._flags(name, method))
 
-    def write(self, compared):
+    def write_results(self, compared):
         """Writes all runs, and what came of them."""
-        files.write_json(self._path, {"compared": compared, "runs": self._runs})
+        files.write_json(os.path.join(self._values.work_dir, RESULTS),
+                         {"compared": compared, "runs": self._runs})
+
+    def _path(self, name):
+        return os.path.join(self._values.work_dir, RUNS % name)
 
     def _run(self, name, variant, seed, others):
-        task, key = self._task(name), "%s %s %d" % (name, variant, seed)
+        task, key = self._task(name), "%s seed %d" % (variant, seed)
         command = list(task.flags + tuple(others)) + ["--precision=" + self._values.precision]
-        done = self._runs.setdefault(key, {"flags": command})
+        done = self._runs[name].setdefault(key, {"flags": command})
         if done["flags"] != command:
             raise UserError("--work_dir=%s holds a run of %s on %s with other flags: %s\nchoose "
                             "another --work_dir" % (self._values.work_dir, variant, name, " ".join(
                                 flag for flag in done["flags"] if flag not in command)))
         if "score" not in done:
-            self.write(None)  # before it begins: who goes on sees with which flags
+            # Before it begins, too: who goes on sees with which flags.
+            files.write_json(self._path(name), self._runs[name])
             done["score"], done["seconds"] = pretraining_lift.fine_tune(
                 name, task, seed, _folder_name(variant), self._values, others)
-            self.write(None)
+            files.write_json(self._path(name), self._runs[name])
         return done["score"], done["seconds"]
 
     def _task(self, name):
@@ -344,7 +352,7 @@ def main(_):
     heads = ["method"] + FLAGS.tasks + ["gain, points", "better : worse", "by chance", "time"]
     pretraining_lift.write_report(heads, rows_of(compared, FLAGS.tasks),
                                   os.path.join(FLAGS.work_dir, "better.md"))
-    runs.write(compared)
+    runs.write_results(compared)
     draw(compared, FLAGS.tasks, os.path.join(FLAGS.work_dir, "better.png"))
 
 

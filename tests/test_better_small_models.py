@@ -110,6 +110,16 @@ def test_an_interrupted_comparison_goes_on(data, calls, monkeypatch):
     assert len(calls) == 3  # each once
 
 
+def test_tasks_that_were_run_apart_are_compared_together(data, calls):
+    wanted = ("--seeds=1,2", "--methods=fgm=1")
+    for name in ("lcqmc", "csl"):
+        assert compare(data, "--tasks=" + name, *wanted)[0] == 0
+    assert len(calls) == 8
+    status, out, _ = compare(data, "--tasks=lcqmc,csl", *wanted)
+    assert status == 0 and len(calls) == 8
+    assert "4 : 0" in out
+
+
 def test_the_plain_models_of_all_seeds_teach_together(data, calls, tmp_path):
     status, _, err = compare(data, "--tasks=csl,ner", "--seeds=1,2", "--methods=teacher")
     assert status == 0, err
