@@ -25,6 +25,19 @@ def local_devices():
     return ["/gpu:%d" % number for number in range(len(found))]
 
 
+def require_bfloat16(instead):
+    """Raises UserError where TensorFlow does not multiply in bfloat16: on GPUs, on older CPUs.
+
+    Args:
+        instead: the --precision to use on GPUs.
+    """
+    lack = runtime.why_no_bfloat16()
+    if local_devices():
+        lack = "GPUs are used here, which it is not for; use --precision=" + instead
+    if lack:
+        raise UserError("--precision=bfloat16: " + lack)
+
+
 def require_distribution(run):
     """Raises UserError where --distribution does not fit the other flags or the machine."""
     if run.distribution == "none":

@@ -111,12 +111,7 @@ def require_precision(run):
             ("a TPU computes in bfloat16", "bfloat16") if run.use_tpu
             else ("TensorFlow sees none here", "float32")))
     if run.precision == "bfloat16" and not run.use_tpu:
-        lack = runtime.why_no_bfloat16()
-        if distribution.local_devices():
-            lack = ("GPUs are used here, and TensorFlow rewrites models for them to float16 only; "
-                    "use --precision=float16")
-        if lack:
-            raise UserError("--precision=bfloat16: " + lack)
+        distribution.require_bfloat16(instead="float16")
 
 
 def require_full_cores(run, values):
@@ -162,11 +157,13 @@ def make_estimator(model_fn, run, model_dir, train_batch_size=None, eval_batch_s
 
 
 def adapted(model_fn, run):
-    """Returns a model_fn that makes the graph which is the fastest here, of the same numbers."""
+    """Returns a model_fn that makes the graph that is fast here: of the same numbers, but rounding.
+    """
     if run.use_tpu or distribution.local_devices():
         return model_fn
 
-    # TensorFlow cannot compile a piece of a loop, in which the parts of a batch are computed.
+    # TensorFlow cannot compile a piece of a loop, in which the parts of a batch are computed; --xla
+    # compiles everything; under a strategy it has not been tried.
     compiles = (run.distribution == "none" and run.gradient_accumulation_steps == 1
                 and not run.xla)
 

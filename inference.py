@@ -15,6 +15,7 @@ import threading
 
 import batching
 import checkpoints
+import distribution
 import features
 import files
 import heads
@@ -510,9 +511,8 @@ def require_precision(precision):
     if precision not in PRECISIONS:
         raise UserError("precision=%s is unknown: use one of %s"
                         % (precision, ", ".join(PRECISIONS)))
-    lack = runtime.why_no_bfloat16() if precision == "bfloat16" else None
-    if lack:
-        raise UserError("--precision=bfloat16: " + lack)
+    if precision == "bfloat16":
+        distribution.require_bfloat16(instead="float32")
 
 
 def _start(model, num_threads, gpu_memory_fraction, precision):

@@ -384,11 +384,10 @@ LEAST_DEPTH = 64
 def multiply_in_bfloat16():
     """Tells the layers of the current graph that its matrices are multiplied in bfloat16 on a CPU.
 
-    They compute the same, but for bfloat16's rounding within the feed-forward part, by products of
-    shapes that are fast there. With oneDNN 3.2 on a CPU with AMX a product with a bias in it may
-    take twice as long as one of matrices that hold the bias as a further column, unless the input
-    is wider than the output; and a product over fewer than LEAST_DEPTH columns twice as long as one
-    over so many, most of them zeros. Without AMX, in bfloat16, neither matters.
+    They compute the same but for bfloat16's rounding, which biases and the feed-forward part share,
+    by products of shapes that suit a CPU with AMX: with oneDNN 3.2 the bias as a further column of
+    the matrix, unless the input is wider than the output, and LEAST_DEPTH columns or more, filled
+    up with zeros.
     """
     tf.add_to_collection(_BFLOAT16, True)
 

@@ -7,7 +7,6 @@ while it loads. `run(main)` is the last line of every entry script that uses Ten
 import errno
 import os
 import sys
-import tempfile
 import warnings
 
 # Without a GPU, level 2 holds nothing but what exceptions say too and XLA's word on its threads.
@@ -80,7 +79,7 @@ def compiled(function, types):
 
     Args:
         function: of tensors, without variables, to a tensor of the first one's shape.
-        types: list of the arguments' types, the result's first.
+        types: list of the arguments' types; the result has that of the first.
     """
     if IS_TF1:
         return None
@@ -114,7 +113,7 @@ def warm_up_compiler(session_config):
     with tf.Graph().as_default(), tf.Session(config=session_config) as session:
         small = compiled(tf.negative, [tf.float32])(tf.random.uniform([1]))
         sys.stderr.flush()
-        with tempfile.TemporaryFile() as aside:
+        with open(os.devnull, "wb") as aside:
             screen = os.dup(2)
             os.dup2(aside.fileno(), 2)
             try:

@@ -25,7 +25,8 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-import errors  # noqa: E402 - the project's modules lie one folder up
+import checkpoints  # noqa: E402 - the project's modules lie one folder up
+import errors  # noqa: E402
 import files  # noqa: E402
 import fine_tuning_methods  # noqa: E402
 import modeling  # noqa: E402
@@ -150,12 +151,11 @@ class Runs(object):
             raise UserError("--work_dir=%s holds a run of %s on %s with other flags: %s\nchoose "
                             "another --work_dir" % (self._values.work_dir, variant, name, " ".join(
                                 flag for flag in done["flags"] if flag not in command)))
-        if "score" not in done:
-            # Before it begins, too: who goes on sees with which flags.
-            files.write_json(self._path(name), self._runs[name])
-            done["score"], done["seconds"] = pretraining_lift.fine_tune(
-                name, task, seed, _folder_name(variant), self._values, others)
-            files.write_json(self._path(name), self._runs[name])
+        # Before it begins, too: who goes on sees with which flags.
+        files.write_json(self._path(name), self._runs[name])
+        done["score"], done["seconds"] = pretraining_lift.fine_tune(
+            name, task, seed, _folder_name(variant), self._values, others)
+        files.write_json(self._path(name), self._runs[name])
         return done["score"], done["seconds"]
 
     def _task(self, name):
@@ -327,6 +327,9 @@ def main(_):
         raise UserError("--epochs=%g: a number above 0 is needed" % FLAGS.epochs)
     if FLAGS.teacher_checkpoint and not FLAGS.teacher_config_file:
         raise UserError("--teacher_checkpoint needs --teacher_config_file")
+    for flag in ("init_checkpoint", "teacher_checkpoint"):
+        if getattr(FLAGS, flag):
+            checkpoints.resolve(getattr(FLAGS, flag), flag)
     for flag in ("bert_config_file", "teacher_config_file"):
         if getattr(FLAGS, flag):
             modeling.BertConfig.from_json_file(getattr(FLAGS, flag), flag)

@@ -192,7 +192,7 @@ def prepare_tensorflow(settings):
         return {"train": training.rate(most or settings["steps"]),
                 "evaluate": evaluation.rate(most)}
 
-    run_round()  # the warm-up: every length of a batch is met once
+    run_round()  # the warm-up: nearly every length of a batch is met
     about = dict(side_by_side.tensorflow_about(training.session), profile=training.profile())
     return about, run_round
 

@@ -25,7 +25,8 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-import errors  # noqa: E402 - the project's modules lie one folder up
+import checkpoints  # noqa: E402 - the project's modules lie one folder up
+import errors  # noqa: E402
 import files  # noqa: E402
 import numpy as np  # noqa: E402
 import reading_comprehension  # noqa: E402
@@ -51,7 +52,7 @@ no more than the words' frequencies."""
 STAGES = (Stage(32, 7, 64), Stage(128, 26, 32))
 EVALUATION_SHARE = 50  # one document in so many is kept for evaluating pre-training
 STARTS = ("random", "pretrained")
-FINISHED = "finished_command.json"  # in a run's folder: what need not be run again
+FINISHED = "finished.json"  # in a run's folder: of what need not be run again
 
 Task = collections.namedtuple("Task", ["script", "folder", "result", "rates", "flags"])
 Task.__doc__ = """A task to compare on.
@@ -219,12 +220,19 @@ def fine_tune(name, task, seed, variant, values, others=()):
                "--output_dir=" + folder, "--do_train", "--do_eval", "--bert_config_file=" + CONFIG,
                "--vocab_file=" + VOCABULARY, "--random_seed=%d" % seed,
                "--precision=" + values.precision] + list(task.flags + tuple(others))
-    finished = os.path.join(folder, FINISHED)
-    if not files.exists(finished) or files.read_json(finished) != command:
+    wanted, path = {"run": command, "start": _fingerprint(others)}, os.path.join(folder, FINISHED)
+    if not files.exists(path) or files.read_json(path) != wanted:
         run(*command)
-        files.write_json(finished, command)
+        files.write_json(path, wanted)
     record = files.read_json(os.path.join(folder, "run.json"))
     return record["results"][task.result], record["seconds"]
+
+
+def _fingerprint(flags_of_run):
+    """Returns the hash of the checkpoint that the last --init_checkpoint names, or None."""
+    paths = [flag.partition("=")[2] for flag in flags_of_run
+             if flag.startswith("--init_checkpoint=")]
+    return files.fingerprint(checkpoints.resolve(paths[-1]) + ".index") if paths else None
 
 
 def folder_of(name, variant, seed, values):
@@ -289,6 +297,8 @@ def main(_):
     require_lists(FLAGS.tasks, TASKS, FLAGS.seeds)
     newspaper = os.path.join(FLAGS.data_dir, "corpus", "people_daily_199801.txt")
     files.require_file(newspaper, "data_dir")
+    if FLAGS.pretrained:
+        checkpoints.resolve(FLAGS.pretrained, "pretrained")
     steps = [int(count) for count in FLAGS.steps if count.isdigit() and int(count)]
     if not len(steps) == len(FLAGS.steps) == len(STAGES):
         raise UserError("--steps=%s: %d numbers above 0 are expected, with a comma between them"

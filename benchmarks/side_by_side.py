@@ -625,8 +625,7 @@ def run_settings(precision):
     import estimators
     plain = dict.fromkeys(estimators.RunSettings._fields[:-len(
         estimators.RunSettings.__new__.__defaults__)])
-    run = estimators.RunSettings(**dict(plain, num_threads=0, precision=precision,
-                                        distribution="none", gradient_accumulation_steps=1))
+    run = estimators.RunSettings(**dict(plain, num_threads=0, precision=precision))
     estimators.require_precision(run)
     return run
 

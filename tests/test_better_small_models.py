@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from helpers import assert_user_error, read, run_here
+from test_pretraining_lift import write_model
 
 import files
 import fine_tuning_methods
@@ -37,7 +38,7 @@ def calls(monkeypatch):
                 np.array([[0.1 * number, 1 - 0.1 * number]] * 3), ["0", "1"], EXAMPLES)
             return
         score = 0.5 + 0.01 * seed + 0.02 * ("fgm" in flags) - 0.01 * ("ema_decay" in flags)
-        os.makedirs(folder)
+        os.makedirs(folder, exist_ok=True)
         files.write_json(os.path.join(folder, "run.json"), {
             "results": {"dev_accuracy": score, "dev_f1": score},
             "seconds": 20.0 if "fgm" in flags else 10.0})
@@ -51,7 +52,7 @@ def data(tmp_path):
     for task in better_small_models.TASKS.values():
         os.makedirs(str(tmp_path / "data" / task.folder))
     return ["--data_dir=%s" % (tmp_path / "data"), "--work_dir=%s" % (tmp_path / "work"),
-            "--init_checkpoint=/models/mine"]
+            "--init_checkpoint=" + write_model(tmp_path / "mine")]
 
 
 def compare(data, *others):
@@ -69,7 +70,7 @@ def test_each_method_is_compared_with_plain_fine_tuning(data, calls, tmp_path):
         assert len({one[1].pop("output_dir") for one in (plain, fgm, averaged)}) == 3
         assert fgm[1].pop("fgm") == "0.5" and averaged[1].pop("ema_decay") == "0.9"
         assert plain == fgm == averaged
-        assert plain[1]["init_checkpoint"] == "/models/mine"
+        assert plain[1]["init_checkpoint"] == str(tmp_path / "mine")
         assert plain[1]["max_train_steps"] == "7"
     assert calls[0][1]["num_train_epochs"] == "1.5" and calls[3][1]["num_train_epochs"] == "5"
     lines = [line.split() for line in out.splitlines()]
@@ -133,11 +134,12 @@ def test_the_plain_models_of_all_seeds_teach_together(data, calls, tmp_path):
 
 def test_a_larger_model_teaches(data, calls, tmp_path):
     config = os.path.join(ROOT, "albert_config", "albert_config_base.json")
+    base = write_model(tmp_path / "base")
     status, _, err = compare(data, "--tasks=csl", "--seeds=3,4", "--methods=teacher",
-                             "--teacher_config_file=" + config, "--teacher_checkpoint=/models/base")
+                             "--teacher_config_file=" + config, "--teacher_checkpoint=" + base)
     assert status == 0, err
     itself = [one for _, one in calls if one["bert_config_file"] == config]
-    assert len(itself) == 2 and all(one["init_checkpoint"] == "/models/base" for one in itself)
+    assert len(itself) == 2 and all(one["init_checkpoint"] == base for one in itself)
     assert "do_train" in itself[0] and itself[1]["predict_split"] == "train"
     assert {one["teacher_logits"] for _, one in calls if "teacher_logits" in one} == {
         itself[0]["output_dir"] + "/train_logits.npz"}
@@ -158,7 +160,8 @@ def test_dropout_is_a_copy_of_the_configuration(data, calls):
     ("--methods=fgm=much", "fgm=much"), ("--methods=ema_decay=1", "in its range"),
     ("--methods=teacher=2", "teacher=2"),
     ("--epochs=0", "--epochs=0"), ("--data_dir=/nowhere", "--data_dir=/nowhere holds no folder"),
-    ("--teacher_checkpoint=/models/base", "needs --teacher_config_file"),
+    ("--init_checkpoint=/nowhere", "--init_checkpoint=/nowhere"),
+    ("--teacher_checkpoint=mine", "needs --teacher_config_file"),
     ("--bert_config_file=/nowhere.json", "--bert_config_file=/nowhere.json")])
 def test_what_is_refused(data, calls, wrong, told):
     assert_user_error(compare(data, wrong), told)

@@ -13,6 +13,7 @@ import pytest
 import reference
 from test_tokenization import train_spm
 
+import distribution
 import heads
 import inference
 import layouts
@@ -431,6 +432,11 @@ def test_precision_is_checked_before_the_model_is_read(monkeypatch):
     monkeypatch.setattr(runtime, "why_no_bfloat16", lambda: "there is none")
     inference.require_precision("float32")
     with pytest.raises(UserError, match="--precision=bfloat16: there is none"):
+        inference.require_precision("bfloat16")
+    monkeypatch.setattr(runtime, "why_no_bfloat16", lambda: None)
+    inference.require_precision("bfloat16")
+    monkeypatch.setattr(distribution, "local_devices", lambda: ["/gpu:0"])
+    with pytest.raises(UserError, match="GPUs are used here.*--precision=float32"):
         inference.require_precision("bfloat16")
 
 

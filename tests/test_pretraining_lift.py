@@ -36,9 +36,17 @@ def data(tmp_path):
             "--work_dir=%s" % (tmp_path / "work"), "--notask_texts"]
 
 
+def write_model(folder, content="weights"):
+    """Writes files by which a folder holds a checkpoint; returns the folder."""
+    os.makedirs(str(folder), exist_ok=True)
+    for name in ("model.ckpt-1.index", "model.ckpt-1.data-00000-of-00001"):
+        files.write_text(os.path.join(str(folder), name), content)
+    return str(folder)
+
+
 @pytest.fixture()
 def calls(monkeypatch):
-    """The commands that would have run; each fine-tuning leaves a score."""
+    """The commands that would have run; each leaves a checkpoint or a score."""
     made = []
 
     def run(script, *arguments):
@@ -51,6 +59,8 @@ def calls(monkeypatch):
             os.makedirs(flags["output_dir"], exist_ok=True)
             files.write_json(os.path.join(flags["output_dir"], "run.json"), {
                 "results": {"dev_accuracy": score, "dev_f1": score / 2}, "seconds": 1.5})
+        elif script == "run_pretraining.py":
+            write_model(flags["output_dir"])
 
     monkeypatch.setattr(pretraining_lift, "run", run)
     return made
@@ -128,18 +138,19 @@ def test_texts_of_training_files_alone_are_learned_and_none_twice(tmp_path):
             assert re.sub(r"\s", "", example.text_a + (example.text_b or "")) in learned
 
 
-def test_a_checkpoint_that_is_given_is_not_made_again(data, calls):
+def test_a_checkpoint_that_is_given_is_not_made_again(data, calls, tmp_path):
+    mine = write_model(tmp_path)
     status, _, err = run_here(pretraining_lift, "--tasks=tnews", "--seeds=3",
-                              "--pretrained=/models/mine", *data)
+                              "--pretrained=" + mine, *data)
     assert status == 0, err
     assert [script for script, _ in calls] == ["run_classifier.py"] * 4
     assert [flags.get("init_checkpoint") for _, flags in calls] == [None] * 2 + [
-        "/models/mine"] * 2
+        mine] * 2
     assert calls[0][1]["random_seed"] == "3"
 
 
-def test_what_was_finished_is_not_run_again(data, calls):
-    given = ["--seeds=1,2", "--pretrained=/models/mine"] + data
+def test_what_was_finished_is_not_run_again(data, calls, tmp_path):
+    given = ["--seeds=1,2", "--pretrained=" + write_model(tmp_path)] + data
     tables = []
     for tasks_of_call in ("lcqmc", "ner", "lcqmc,ner"):
         status, out, err = run_here(pretraining_lift, "--tasks=" + tasks_of_call, *given)
@@ -148,15 +159,16 @@ def test_what_was_finished_is_not_run_again(data, calls):
         assert len(calls) == (6 if tasks_of_call == "lcqmc" else 12)
     scores = [re.findall(r"\d+\.\d ± .*?\)", text) for text in tables]
     assert len(scores[0]) == 2 and scores[2] == scores[0] + scores[1]
-    # Another checkpoint is another run, which the script itself refuses to mix with the first.
-    assert run_here(pretraining_lift, "--tasks=ner", "--seeds=1", *(
-        data + ["--pretrained=/models/other"]))[0] == 0
-    assert [flags["init_checkpoint"] for _, flags in calls[12:]] == ["/models/other"] * 2
+    # Other weights are another run, which the script itself refuses to mix with the first.
+    write_model(tmp_path, "other weights")
+    assert run_here(pretraining_lift, "--tasks=ner", *given)[0] == 0
+    assert len(calls) == 15 and all("init_checkpoint" in flags for _, flags in calls[12:])
 
 
 @pytest.mark.parametrize("wrong, told", [
     ("--tasks=lcqm", 'Did you mean "lcqmc"'), ("--seeds=one", "'one' is no number"),
     ("--data_dir=/nowhere", "--data_dir"), ("--steps=100", "2 numbers above 0"),
+    ("--pretrained=/nowhere", "--pretrained=/nowhere"),
     ("--steps=100,0", "2 numbers above 0"), ("--steps=1,many", "2 numbers above 0")])
 def test_what_is_refused(data, calls, wrong, told, tmp_path):
     assert_user_error(run_here(pretraining_lift, *(data + [wrong])), told)
