@@ -1032,7 +1032,7 @@ def word_losses(vectors, table, bias, ids, weights, parts):
 
 
 def _cross_entropy(logits, labels, weights):
-    """Softmax cross-entropy with its gradient, in fewer passes than TensorFlow's own operation.
+    """Softmax cross-entropy with its gradient, in fewer passes than TensorFlow's own (for CPUs).
 
     Args:
         logits: [rows, V]; labels: int [rows]; weights: [rows].
