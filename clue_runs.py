@@ -119,7 +119,9 @@ def data_of(name, data_dir, is_sample):
     """Returns the folder of a task's data."""
     if is_sample and name in OTHERS:
         return os.path.join(ROOT, "data", OTHERS[name].sample)
-    return os.path.join(data_dir, name)
+    folders = [os.path.join(data_dir, one)
+               for one in (name,) + tuple(task_of(name).aliases)]
+    return next(filter(files.is_dir, folders), folders[0])
 
 
 def require_data(names, data_dir, is_sample):
@@ -227,26 +229,45 @@ def is_finished(run):
     if "--do_predict" in run.flags and not files.exists(
             os.path.join(run.folder, run.task.submission_in(run.data_dir))):
         return False
-    return _key(state_of(run)) in _finished_keys(path)
+    return _finished_keys(path).get(_part_of(run)) == _key(state_of(run))
+
+
+def note_begun(run):
+    """Notes that what a run is going to replace in its folder counts no more."""
+    path = os.path.join(run.folder, FINISHED)
+    if files.exists(path):
+        files.write_json(path, {"keys": _kept_keys(run)})
 
 
 def note_finished(run, state):
     """Notes that a run came to its end; state: of `state_of`, before it began."""
-    path = os.path.join(run.folder, FINISHED)
-    # A sweep's best run is trained by one command and predicts by another: both are over.
-    keys = [one for one in _finished_keys(path) if one != _key(state)]
-    files.write_json(path, dict(state, keys=keys + [_key(state)]))
+    keys = dict(_kept_keys(run), **{_part_of(run): _key(state)})
+    files.write_json(os.path.join(run.folder, FINISHED), dict(state, keys=keys))
+
+
+def _part_of(run):
+    return "training" if "--do_train" in run.flags else "prediction"
+
+
+def _kept_keys(run):
+    """Returns the keys that a run leaves valid.
+
+    A sweep's best run is trained by one command and predicts by another: both are over.
+    """
+    keys = _finished_keys(os.path.join(run.folder, FINISHED))
+    return {part: key for part, key in keys.items()
+            if part == "training" and _part_of(run) == "prediction"}
 
 
 def _finished_keys(path):
-    """Returns the keys of what came to its end; what cannot be read did not."""
+    """Returns {part of the work: key} of what came to its end; what cannot be read did not."""
     try:
         written = files.read_json(path) if files.exists(path) else {}
     except UserError as error:
         say("WARNING: %s; its run is done again" % error)
         written = {}
     keys = written.get("keys") if isinstance(written, dict) else None
-    return keys if isinstance(keys, list) else []
+    return keys if isinstance(keys, dict) else {}
 
 
 def _key(state):
@@ -344,6 +365,7 @@ def _start(run, place):
         log = run.folder.rstrip("/") + ".log"
         files.make_dir(os.path.dirname(log) or ".", "work_dir")
     say("== %s%s" % (run.name, "" if log is None else " on GPU %s, see %s" % (place, log)))
+    note_begun(run)
     return _Started(run, place, log)
 
 

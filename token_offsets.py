@@ -168,59 +168,90 @@ def _traced_words(basic_tokenizer, text):
 # ---------------------------------------------------------------------------------------------
 
 def _sentencepiece_tokens(tokenizer, text, unknown_by_character):
-    """As `tokenize`; the pieces of a blank-separated stretch are those of the whole text.
-
-    Where the model's own normalisation has changed a stretch, so that its pieces no longer spell
-    it, all of them stand for the whole stretch.
-    """
+    """As `tokenize`; the pieces of a blank-separated stretch are those of the whole text."""
     tokens = []
     for start, end in _stretches(text):
         stretch = text[start:end]
         places, spelt = [], ""
         for place, char in enumerate(stretch, start=start):
-            normal = tokenization.normalize_for_spm(char, tokenizer.do_lower_case)
+            normal = _spelt(char, tokenizer)
             places.extend([place] * len(normal))
             spelt += normal
+        whole = _spelt(stretch, tokenizer)
         pieces = tokenizer.tokenize(stretch)
-        bare = [piece.replace(tokenization.SPM_WORD_START, "") for piece in pieces]
-        whole = tokenization.normalize_for_spm(stretch, tokenizer.do_lower_case)
-        if not pieces:
-            continue
-        if len(spelt) == len(whole) and "".join(bare) == whole:
-            placed = _pieces_with_word_start(pieces, bare, places, start)
-            tokens.extend(_split_unknown(tokenizer, placed, bare, places)
-                          if unknown_by_character else placed)
-        else:
+        bare = [_spelt(piece.replace(tokenization.SPM_WORD_START, ""), tokenizer)
+                for piece in pieces]
+        if not places:  # the model makes something of what is dropped otherwise
             tokens.extend(Token(piece, start, end) for piece in pieces)
+            continue
+        # Which letters a stretch holds may depend on their neighbours.
+        ranges = _ranges("".join(bare), whole if len(whole) == len(spelt) else spelt, places)
+        placed = _pieces_with_word_start(pieces, bare, ranges)
+        tokens.extend(_split_unknown(tokenizer, placed, bare, ranges)
+                      if unknown_by_character else placed)
     return _with_joined_marks(tokens, text)
 
 
-def _pieces_with_word_start(pieces, bare, places, start):
-    """Gives each piece its characters; a lone word start stands for none, before what follows."""
-    tokens, done = [], 0
+def _spelt(text, tokenizer):
+    """Returns a text's normal form without blanks, which some marks become a part of: ´, ￣."""
+    return tokenization.normalize_for_spm(text, tokenizer.do_lower_case).replace(" ", "")
+
+
+def _ranges(letters, spelt, places):
+    """Returns for each of the pieces' letters the range of the characters that it stands for.
+
+    Where the model's own normalisation has changed a text, so that its pieces no longer spell it,
+    all letters between those that are the same stand for all characters between.
+
+    Args:
+        letters: all that the pieces hold; spelt: the letters of the text, one at least.
+        places: for each letter of the text the place of its character.
+
+    Returns:
+        list of (place of the first character, place after the last one).
+    """
+    most = min(len(letters), len(spelt))
+    same = next((number for number in range(most) if letters[number] != spelt[number]), most)
+    most -= same
+    after = next((number for number in range(most)
+                  if letters[-1 - number] != spelt[-1 - number]), most)
+    rest = len(places) - after
+    middle = places[same:rest] or [places[min(same, len(places) - 1)]]
+    exact = [(place, place + 1) for place in places]
+    return exact[:same] + [(middle[0], middle[-1] + 1)] * (len(letters) - same - after) + (
+        exact[rest:])
+
+
+def _pieces_with_word_start(pieces, bare, ranges):
+    """Gives each piece its characters; a lone word start stands for none, before what follows.
+
+    Within a range that several letters share, all stand for the whole range.
+    """
+    tokens, done, end = [], 0, 0
     for piece, letters in zip(pieces, bare):
-        first = places[done] if done < len(places) else start
-        end = places[done + len(letters) - 1] + 1 if letters else first
+        first = ranges[done][0] if done < len(ranges) else ranges[-1][1]
+        end = ranges[done + len(letters) - 1][1] if letters else max(first, end)
         tokens.append(Token(piece, first, end))
         done += len(letters)
     return tokens
 
 
-def _split_unknown(tokenizer, tokens, bare, places):
+def _split_unknown(tokenizer, tokens, bare, ranges):
     """Parts the tokens that are runs of unknown characters into these; as `tokenize` has it.
 
     Args:
         tokens, bare: of each piece its Token, and its letters without a word start.
-        places: for each of all the letters the place in the text of its character.
+        ranges: for each of all the letters the range of its characters.
     """
     found, done = [], 0
     for token, letters in zip(tokens, bare):
-        end = done + len(letters)
-        if len(letters) > 1 and token.text not in tokenizer.vocab:
-            found.extend(_characters(tokenizer, letters, places[done:end]))
+        own = ranges[done:done + len(letters)]
+        if len(letters) > 1 and token.text not in tokenizer.vocab and all(
+                end == first + 1 for first, end in own):
+            found.extend(_characters(tokenizer, letters, [first for first, _ in own]))
         else:
             found.append(token)
-        done = end
+        done += len(letters)
     return found
 
 

@@ -247,6 +247,7 @@ def test_what_a_run_depends_on_runs_it_again(place, tmp_path):
 
     assert (ran(), ran()) == (1, 0)
     assert (ran(flag=["--truncate=tail"]), ran(flag=["--truncate=tail"])) == (1, 0)
+    assert (ran(), ran()) == (1, 0)  # whose results the other one replaced
     files.write_text(str(model / "model.ckpt.index"), "two")
     assert (ran(), ran()) == (1, 0)
     for name in ("config.json", "teacher.npz"):
@@ -259,6 +260,25 @@ def test_what_a_run_depends_on_runs_it_again(place, tmp_path):
     assert (ran(), ran()) == (1, 0)
     files.write_text(str(place / "work" / "afqmc_output" / clue_runs.FINISHED), "{")
     assert (ran(), ran()) == (1, 0)
+
+
+def test_a_run_that_fails_leaves_nothing_finished(place):
+    """What it replaced before it failed is not what the earlier run had left."""
+    assert not clue_runs.run_tasks(["csl"], values_for(place), [None])[1]
+    files.write_text(str(place / "fail-csl"), "")
+    assert clue_runs.run_tasks(["csl"], values_for(place, flag=["--truncate=tail"]), [None])[1]
+    os.remove(str(place / "fail-csl"))
+    notes(place)
+    clue_runs.run_tasks(["csl"], values_for(place), [None])
+    assert [note["task"] for note in notes(place)] == ["csl"]
+
+
+def test_data_may_lie_under_another_name_of_the_task(tmp_path):
+    assert clue_runs.data_of("wsc", str(tmp_path), False) == str(tmp_path / "wsc")
+    (tmp_path / "cluewsc2020").mkdir()
+    assert clue_runs.data_of("wsc", str(tmp_path), False) == str(tmp_path / "cluewsc2020")
+    (tmp_path / "wsc").mkdir()
+    assert clue_runs.data_of("wsc", str(tmp_path), False) == str(tmp_path / "wsc")
 
 
 def test_several_gpus_take_one_task_each(place, monkeypatch):

@@ -130,3 +130,27 @@ def test_sentencepiece(tmp_path):
             (0, 1), (2, 3), (3, 4), (4, 5)]
         for _ in range(300):
             check(tokenizer, random_text(rng, 12))
+
+
+def test_a_sign_that_sentencepiece_respells_leaves_its_neighbours_their_places(tmp_path):
+    """Signs that become a blank with a mark, syllables that are taken apart, what is dropped."""
+    tokenizer = tokenization.FullTokenizer(None, True, str(train_spm(tmp_path)))
+    for text, wanted in (
+            ("他住在北京´，叫小明。", ("北京", "小明")), ("the￣reader", ("the", "reader")),
+            ("한국the북경", ("the", "국", "북")), ("the\u200breader", ("the", "reader")),
+            ("the\u2028\u200b\ufeff reader", ("the", "reader"))):
+        found = token_offsets.tokenize(tokenizer, text, unknown_by_character=True)
+        for part in wanted:
+            start = text.index(part)
+            inside = [token for token in found
+                      if token.start < start + len(part) and token.end > start]
+            assert inside and inside[0].start == start, (text, part, found)
+            assert inside[-1].end == start + len(part), (text, part, found)
+    rng = random.Random(9)
+    for _ in range(500):
+        signs = "".join(rng.choice("a读´¨¯￣゛‾한ＡÅß\u200b\u0301r") for _ in range(8))
+        check(tokenizer, "读" + signs + "国")
+        found = token_offsets.tokenize(tokenizer, "读" + signs + "国", unknown_by_character=True)
+        places = [(token.start, token.end) for token in found if token.end > token.start]
+        last = len(signs) + 1
+        assert places[0][0] == 0 and (last, last + 1) == places[-1], (signs, found)
