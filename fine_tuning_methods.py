@@ -391,7 +391,8 @@ class _AdamW(optimization.AdamWeightDecayOptimizer):
 
         a_t = sum over i of d^(t - i) w_i / sum over i of d^(t - i)      i = 1 .. t
 
-    so that the first steps are averages of what there is, without the weights before training.
+    so that the first steps are averages of what there is, without the weights before training
+    (but for float16, where a step that overflowed is one of the t and has added no w).
     """
 
     def __init__(self, learning_rate, layer_decay=1.0, ema_decay=0.0, step=None, **settings):

@@ -136,8 +136,9 @@ def _run_alone(values, settings, model, kind, lock):
     tokenization.require_fits(model.tokenizer, model.config.vocab_size)
     data = kind.read_data(values, model)
     record = run_record.RunRecord(settings.output_dir)
-    trained_with = require_same_training(record, values, data, model, kind)
-    start, chosen = starting_points(record, values, settings, data, model, kind)
+    trained_with = require_same_training(record, values, settings, data, model, kind)
+    used = _as_used(values)
+    start, chosen = starting_points(record, used, settings, data, model, kind)
     if values["do_predict"] and predicted_split(values) != "test" and not kind.can_distill:
         raise UserError("--predict_split=%s is for tasks whose rows have one class each"
                         % predicted_split(values))
@@ -169,17 +170,20 @@ def _run_alone(values, settings, model, kind, lock):
     if values["do_train"]:
         training_checks.warn_of_no_dropout(model.config)
         recipe = recipe_for(splits["train"].examples, data.task.labels, values, settings)
-        work.train(splits["train"], values["train_batch_size"], recipe._replace(methods=methods))
+        trained = work.train(splits["train"], values["train_batch_size"],
+                             recipe._replace(methods=methods))
+        if not trained and distribution.is_chief(settings):
+            record.keep_flags_of_training()
     if not distribution.is_chief(settings):
         return  # the rest is one machine's work
     if values["do_eval"]:
         best = work.evaluate(splits["dev"], values["eval_batch_size"],
-                             candidates(settings.output_dir, values["init_checkpoint"]))
+                             candidates(settings.output_dir, used["init_checkpoint"]))
         say("Best: %s, %s %.4f" % ((best["checkpoint"],) + kind.score_of(best)))
         results.update({name: best[key] for name, key in kind.dev_results})
     if values["do_predict"]:
         if chosen is None:
-            there = candidates(settings.output_dir, values["init_checkpoint"])
+            there = candidates(settings.output_dir, used["init_checkpoint"])
             chosen = selection.recorded_best(settings.output_dir, there) or there[-1]
         results.update(kind.predict(work, splits[predicted_split(values)], values, chosen, data))
     record.finish(results)
@@ -279,15 +283,30 @@ def trained_file(values, name):
     """Returns a file beside the checkpoint that the run goes on from or uses, None without one."""
     folders = [values["output_dir"]] if checkpoints.latest_in(values["output_dir"]) else []
     if not values["do_train"]:
-        folders = [os.path.dirname(checkpoints.resolve(values[flag], flag))
+        folders = [_folder_of(values[flag], flag)
                    for flag in ("predict_checkpoint",) if values[flag]] + folders + [
-            os.path.dirname(checkpoints.resolve(values[flag], flag))
-            for flag in ("init_checkpoint",) if values[flag]]
+            _folder_of(values[flag], flag) for flag in ("init_checkpoint",) if values[flag]]
     paths = [os.path.join(folder, name) for folder in folders]
     return next((path for path in paths if files.exists(path)), None)
 
 
-def require_same_training(record, values, data, model, kind):
+def _folder_of(path, flag):
+    """Returns the folder of the checkpoint that a flag names."""
+    return path if files.is_dir(path) else os.path.dirname(checkpoints.resolve(path, flag))
+
+
+def _as_used(values):
+    """Returns `values` whose --init_checkpoint is what evaluation and prediction are to use.
+
+    Of a folder that is the best checkpoint, unless the run's own are used or it is trained on.
+    """
+    named = values["init_checkpoint"]
+    if not named or values["do_train"] or checkpoints.latest_in(values["output_dir"]):
+        return values
+    return dict(values, init_checkpoint=selection.choose(named, "init_checkpoint"))
+
+
+def require_same_training(record, values, settings, data, model, kind):
     """Refuses a folder whose run was trained on another task, other data or other settings.
 
     Returns:
@@ -299,6 +318,11 @@ def require_same_training(record, values, data, model, kind):
         return None
     trained_with = {name: values[name] for name in kind.trained_with}
     trained_with.update(of_the_model, **kind.settings_of_training(data.task))
+    # How many steps there are to be, and which examples come next, follows from these.
+    trained_with.update(random_seed=values["random_seed"], examples_of_a_step=(
+        distribution.examples_per_step(settings, values["train_batch_size"])))
+    trained_with.update({name: getattr(model.config, name) for name in (
+        "hidden_dropout_prob", "attention_probs_dropout_prob")})
     trained_with.update(fine_tuning_methods.trained_with(values))
     trained_with.update(
         vocabulary=files.fingerprint(model.tokenizer.file)[:16],

@@ -8,6 +8,7 @@ Dimension letters: B batch, S sequence length.
 import collections
 import hashlib
 import json
+import os
 
 import classifier
 import console
@@ -159,6 +160,7 @@ class Reader(classifier.Tuner):
                "eval_exact_match": scores.exact_match / 100, "eval_loss": loss}
         if threshold is not None:
             row["null_score_threshold"] = threshold
+            row["threshold_is_tuned"] = self._given_threshold is None
         self._write_scores(row)
         return row, (questions, found, predictions)
 
@@ -215,9 +217,10 @@ class Reader(classifier.Tuner):
         if self._given_threshold is not None:
             return self._given_threshold
         fingerprint = files.fingerprint(prefix + ".index")
-        for row in selection.recorded(self._run.output_dir):
-            if row["fingerprint"] == fingerprint and "null_score_threshold" in row:
-                return row["null_score_threshold"]
+        for folder in (os.path.dirname(prefix), self._run.output_dir):
+            for row in selection.recorded(folder):
+                if row["fingerprint"] == fingerprint and row.get("threshold_is_tuned"):
+                    return row["null_score_threshold"]
         say("WARNING: the passage may hold no answer, and no threshold was tuned for %s: taking 0; "
             "evaluate it with --do_eval, or give --null_score_threshold" % prefix)
         return 0.0

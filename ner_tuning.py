@@ -267,6 +267,13 @@ class NamedEntities(object):
                                    WINDOW, tagging.features)
         say("%s: %d sentences, %d windows" % (split, len(tagging.sentences),
                                               len(tagging.windows)))
+        apart = sum(one.text == other.text and one.end <= other.start
+                    for one, other in zip(tagging.windows, tagging.windows[1:]))
+        if apart:
+            say("WARNING: %s: --doc_stride=%d is all that a window of --max_seq_length=%d holds, "
+                "so that %d windows do not overlap the next, and no window sees what stands on "
+                "their edge as a whole; give a smaller one" % (
+                    split, values["doc_stride"], values["max_seq_length"], apart))
         return TagSplit(*(made + (tagging,)))
 
     def work(self, data, model, settings, values, start):

@@ -21,8 +21,8 @@ FLAGS = flags.FLAGS
 def define_flags():
     finetuning.define_common_flags(entities.TASK_NAMES, max_seq_length=128)
     model_flags.define_flags()
-    flags.DEFINE_integer("doc_stride", 64, "Characters from the start of one window of a long "
-                         "sentence to that of the next.")
+    flags.DEFINE_integer("doc_stride", None, "Characters from the start of one window of a long "
+                         "sentence to that of the next; half of --max_seq_length when not given.")
     flags.DEFINE_enum("tag_scheme", "bio", entities.SCHEMES, "Tags that the model learns, whatever "
                       "those of the files are; bioes tells where an entity ends, too.")
     flags.DEFINE_enum("decoding", "viterbi", ner_tuning.DECODINGS, "viterbi: the most probable "
@@ -32,6 +32,8 @@ def define_flags():
 def main(_):
     settings = estimators.run_settings(FLAGS)
     values = estimators.flag_values(FLAGS)
+    if values["doc_stride"] is None:
+        values["doc_stride"] = max(values["max_seq_length"] // 2, 1)
     ner_tuning.check_values(values)
     finetuning.run(values, settings, model_flags.read_model(values), ner_tuning.NamedEntities())
 

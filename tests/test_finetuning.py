@@ -182,6 +182,28 @@ def test_a_model_of_another_folder_brings_its_labels(folder, trained, tmp_path, 
     assert read(tmp_path / "out" / "labels.txt") == read(trained[0] + "/labels.txt")
 
 
+@pytest.mark.parametrize("flag", ["predict_checkpoint", "init_checkpoint"])
+def test_of_a_folder_the_best_checkpoint_is_used(folder, trained, tmp_path, flag):
+    """Not the last one, and also where no `checkpoint` file names one."""
+    model = tmp_path / "model"
+    shutil.copytree(trained[0], str(model))
+    os.remove(str(model / "checkpoint"))
+    results = read_json(model, "eval_results.json")
+    results["checkpoints"][0]["eval_accuracy"] = 2.0
+    files.write_json(str(model / "eval_results.json"), results)
+    names = [row["checkpoint"] for row in results["checkpoints"]]
+    assert len(names) > 1
+    found = []
+    for path in (model, model / names[0], model / names[-1]):
+        out = tmp_path / ("out%d" % len(found))
+        status, _, err = use(folder, folder + "/unlabelled", out, "--do_predict",
+                             "--%s=%s" % (flag, path))
+        assert status == 0, err
+        found.append(predictions_in(out))
+    np.testing.assert_array_equal(found[0], found[1])
+    assert np.abs(found[0] - found[2]).max() > 1e-6
+
+
 def test_the_labels_keep_their_order_where_the_data_hold_fewer(folder, trained, tmp_path):
     rows = [row for row in TEXTS if row[1] != LABELS[0]]
     for split in ("train", "dev", "test"):

@@ -14,6 +14,7 @@ from helpers import (TINY, assert_user_error, read, read_checkpoint, run_here, r
 
 import classifier
 import curves
+import distribution
 import estimators
 import features
 import files
@@ -322,6 +323,15 @@ def test_a_second_run_repeats_nothing_and_makes_the_same(folder, copied):
     assert "Already trained to step 6" in err
     assert "features" not in err and "evaluate" not in err
     assert [read(os.path.join(copied, name)) for name in names] == before
+    # Fewer epochs than were trained: the record keeps those that made the weights.
+    made_with = json.loads(read(copied + "/run.json").decode())["flags"]
+    status, _, err = classify(folder, "--output_dir=" + copied, *(
+        ALL_STEPS + ("--max_train_steps=2",)))
+    assert status == 0 and "Already trained to step 6 of 2" in err, err
+    record = json.loads(read(copied + "/run.json").decode())
+    assert record["flags"] == made_with and made_with["max_train_steps"] != 2
+    assert record["flags_of_last_call"]["max_train_steps"] == 2
+    assert "dev_accuracy" in record["results"]
 
 
 def test_the_report_is_always_that_of_the_best(folder, copied):
@@ -365,6 +375,7 @@ def test_other_settings_or_another_task_never_mix_with_a_finished_run(folder, tr
     run = "--output_dir=" + trained[0]
     for change, told in (("--learning_rate=9e-3", "learning_rate: 0.001 then, 0.009 now"),
                          ("--truncate=tail", "truncate: head then, tail now"),
+                         ("--random_seed=77", "random_seed: 12345 then, 77 now"),
                          ("--class_weights=balanced", "class_weights: none then, balanced now"),
                          ("--use_pooled_output=False", "use_pooled_output: True then, False now")):
         assert_user_error(classify(folder, run, *(ALL_STEPS + (change,))), told,
@@ -374,6 +385,17 @@ def test_other_settings_or_another_task_never_mix_with_a_finished_run(folder, tr
                       "task: afqmc then, lcqmc now")
     assert_user_error(classify(folder, run, "--do_predict", "--use_pooled_output=False"),
                       "use_pooled_output: True then, False now")
+
+
+def test_more_devices_or_dropout_are_other_settings(folder, trained, tmp_path, monkeypatch):
+    """With more devices the same epochs are fewer steps: the run would end too early."""
+    run = ("--output_dir=" + trained[0],) + ALL_STEPS
+    config = json.loads(read(folder + "/config.json").decode())
+    files.write_json(str(tmp_path / "config.json"), dict(config, hidden_dropout_prob=0.25))
+    assert_user_error(classify(folder, *(run + ("--bert_config_file=%s/config.json" % tmp_path,))),
+                      "hidden_dropout_prob: ", "0.25 now")
+    monkeypatch.setattr(distribution, "replicas", lambda settings: 2)
+    assert_user_error(classify(folder, *run), "examples_of_a_step: 8 then, 16 now")
 
 
 @pytest.mark.parametrize("flag", ["init_checkpoint", "predict_checkpoint"])

@@ -221,6 +221,15 @@ def test_answers_may_be_absent(folder, tmp_path):
         assert status == 0, err
         answers = read_json(str(tmp_path), "run", "predictions.json").values()
         assert all((text == "") == every for text in answers)
+    # The threshold goes with the checkpoint, into another folder, too; a given one is not a tuned.
+    for given in ("--predict_checkpoint", "--init_checkpoint"):
+        other = absent[:2] + ("--output_dir=%s/%s" % (tmp_path, given[2:]),)
+        status, _, err = answer(folder, "--do_predict", "%s=%s/run" % (given, tmp_path), *other)
+        assert status == 0 and "no threshold was tuned" not in err, err
+        assert read_json(str(tmp_path), given[2:], "predictions.json") == predictions
+    assert answer(folder, "--do_eval", "--null_score_threshold=1e9", *absent)[0] == 0
+    status, _, err = answer(folder, "--do_predict", *absent)
+    assert status == 0 and "no threshold was tuned" in err, err
 
 
 def test_whether_answers_may_be_absent_does_not_flip(folder, tmp_path):

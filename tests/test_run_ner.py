@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -203,6 +204,32 @@ def test_entities_equal_those_of_numpy(folder, tmp_path, decoding):
         losses.extend(-joined[np.arange(len(joined)), tagging.tag_ids(number)])
     best = read_json(str(tmp_path), "out", "eval_results.json")["best"]
     assert best["eval_loss"] == pytest.approx(np.mean(losses), abs=1e-4)
+
+
+@pytest.mark.parametrize("stride, apart", [(13, 0), (14, 2), (40, 2)])
+def test_windows_that_do_not_overlap_are_told(folder, tmp_path, capsys, stride, apart):
+    tokenizer = tokenization.FullTokenizer(folder + "/vocab.txt")
+    sentences = [entities.Sentence(str(number), "天" * length, ())
+                 for number, length in enumerate((5, 40, 14))]
+    labels = entities.labels_for(["LOC"], "bio")
+    tagging = entities.Tagging(sentences, entities.Settings(tokenizer, 16, stride, labels, "bio"))
+    task = mock.Mock(labels=labels)
+    ner_tuning.NamedEntities().features(
+        mock.Mock(examples={"dev": tagging}, task=task), "dev", str(tmp_path), None, "key",
+        {"max_seq_length": 16, "doc_stride": stride})
+    err = capsys.readouterr().err
+    assert ("--doc_stride=%d is all that" % stride in err) == bool(apart), err
+    assert ("so that %d windows" % apart in err) == bool(apart), err
+
+
+def test_windows_are_half_a_length_apart_unless_told(folder, tmp_path):
+    """Of 30 characters, 14 a window: 8 apart, as half of 16, they are 3 windows."""
+    files.write_text(str(tmp_path / "train.txt"), "天 B-LOC\n" + "气 O\n" * 29)
+    flags_given = [flag for flag in flags_for(folder) if not flag.startswith("--doc_stride=")]
+    status, _, err = run_here(run_ner, *(flags_given + [
+        "--data_dir=%s" % tmp_path, "--output_dir=%s/out" % tmp_path, "--do_train",
+        "--max_train_steps=1", "--train_batch_size=1"]))
+    assert status == 0 and "train: 1 sentences, 3 windows" in err, err
 
 
 @pytest.mark.parametrize("fixed_shapes", [False, True])
