@@ -4,8 +4,8 @@
 #   docker run --rm -p 127.0.0.1:8501:8501 -v "$PWD/albert_lcqmc_checkpoints:/model:ro" \
 #       -e ALBERT_ZH_TOKEN albert_zh
 #
-# Further flags of serve.py go to the end of the command. A token belongs into the environment or a
-# mounted file (--token_file), never into the image.
+# Further flags of serve.py go to the end of the command, but for --port: choose another one with -p.
+# A token belongs into the environment or a mounted file (--token_file), never into the image.
 
 FROM python:3.11.14-slim-bookworm
 
@@ -20,7 +20,7 @@ RUN grep -vE '^(jieba|matplotlib|rjieba)==' requirements/core.txt > requirements
         -r requirements/cpu.txt -r requirements/serve.txt && \
     useradd --system --no-create-home --shell /usr/sbin/nologin albert
 
-COPY LICENSE NOTICE args.py batching.py checkpoints.py choices.py console.py errors.py features.py files.py heads.py inference.py interruption.py lamb_optimizer.py layouts.py modeling.py modeling_google.py optimization.py random_draws.py records.py request_batching.py runtime.py selection.py serve.py service.py service_api.py service_connections.py similarity.py tasks.py tokenization.py ./
+COPY LICENSE NOTICE args.py batching.py checkpoints.py choices.py console.py distribution.py errors.py features.py files.py heads.py inference.py interruption.py lamb_optimizer.py layouts.py modeling.py modeling_google.py optimization.py random_draws.py records.py request_batching.py runtime.py selection.py serve.py service.py service_api.py service_connections.py similarity.py tasks.py tokenization.py ./
 COPY web web/
 
 USER albert

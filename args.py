@@ -43,6 +43,7 @@ graph_file = os.path.join(ROOT, "albert_lcqmc_checkpoints", "result", "graph")
 NAMES = ("model_dir", "ckpt_name", "config_name", "vocab_file", "batch_size", "max_seq_len",
          "layer_indexes", "gpu_memory_fraction", "output_dir", "data_dir", "num_train_epochs",
          "learning_rate")
+_PATHS = ("model_dir", "config_name", "vocab_file", "output_dir", "data_dir")
 PREFIX = "ALBERT_ZH_"  # of the environment variables: ALBERT_ZH_MODEL_DIR, ...
 
 
@@ -61,7 +62,10 @@ def setting(name, given=None):
         return _checked(name, given, name)
     if os.environ.get(variable):
         return _checked(name, os.environ[variable], variable)
-    return _checked(name, globals()[name], "args.py: " + name)
+    value = globals()[name]
+    if name in _PATHS and value and "://" not in value:
+        value = os.path.join(ROOT, value)
+    return _checked(name, value, "args.py: " + name)
 
 
 def _checked(name, value, source):

@@ -549,9 +549,9 @@ def _make_state_name(folder, prefix):
         latest = tf.train.latest_checkpoint(folder)
     except ValueError:  # what is there is no text
         latest = None
-    if latest is None or os.path.abspath(latest) != os.path.abspath(prefix):
-        tf.train.update_checkpoint_state(folder, os.path.abspath(prefix), [
-            os.path.abspath(there) for there in whole(prefixes_in(folder))
+    if latest is None or files.absolute(latest) != files.absolute(prefix):
+        tf.train.update_checkpoint_state(folder, files.absolute(prefix), [
+            files.absolute(there) for there in whole(prefixes_in(folder))
             if step_in_name(there) >= 0])
 
 

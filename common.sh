@@ -19,6 +19,16 @@ absolute_path() {
     esac
 }
 
+# refuse_comma FOLDER: ends if the folder's name holds a comma, at which lists of folders are split.
+refuse_comma() {
+    case "$1" in
+        *,*)
+            echo "ERROR: OUTPUT_DIR=$1: choose a name without a comma" >&2
+            exit 1
+            ;;
+    esac
+}
+
 # parse_arguments ARGS...: sets SAMPLE and FROM_SCRATCH (0 or 1) and FLAGS, the rest.
 parse_arguments() {
     SAMPLE=0

@@ -115,9 +115,9 @@ def _lines_of_piece(piece):
         offset = piece.start
         if offset:
             stream.seek(offset - 1)
-            offset += len(stream.readline()) - 1  # to the start of the next line
-        for raw in iter(lambda: stream.readline(MOST_LINE_BYTES), b""):
-            if len(raw) == MOST_LINE_BYTES:
+            offset += files.skip_line(piece.path, stream, MOST_LINE_BYTES) - 1
+        for raw in files.bounded_lines(piece.path, stream, MOST_LINE_BYTES):
+            if len(raw) >= MOST_LINE_BYTES:
                 raise UserError("%s line %d is longer than %d MB: is it text, one sentence a line?"
                                 % (piece.path, _line_number(piece.path, offset),
                                    MOST_LINE_BYTES >> 20))

@@ -68,8 +68,9 @@ if [ "$sample" = yes ]; then
     --max_predictions_per_seq=20
     --masked_lm_prob=0.15
     --dupe_factor=2
-    --overwrite=True
   )
+  # Of a name of the user's own, what is there stays.
+  [ "$has_output" = yes ] || defaults+=(--overwrite=True)
 fi
 
 . "$here/env.sh"

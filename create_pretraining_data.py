@@ -42,6 +42,7 @@ from record_making import DYNAMIC, MASKINGS, STATIC
 
 MADE_BY = "create_pretraining_data.py"
 ENDING = ".tfrecord"
+SHARD_NUMBER = r"-\d{5,}-of-\d{5,}"
 COMPRESSIONS = collections.OrderedDict([("none", ""), ("gzip", ".gz")])
 ENGINES = ("local", "beam")
 
@@ -130,7 +131,7 @@ def find_shards(stem):
     folder, base = os.path.split(stem)
     if not files.is_dir(folder or "."):
         return []
-    pattern = re.compile(re.escape(base) + r"(-\d{5,}-of-\d{5,})?" + re.escape(ENDING)
+    pattern = re.compile(re.escape(base) + "(%s)?" % SHARD_NUMBER + re.escape(ENDING)
                          + r"(\.gz)?")
     return [os.path.join(folder, name) for name in files.list_dir(folder or ".")
             if pattern.fullmatch(name)]
@@ -471,9 +472,12 @@ def check_settings(settings):
     if settings.prefixed_word_labels and (settings.non_chinese or settings.spm_model_file):
         raise UserError("--prefixed_word_labels is about Chinese words in a WordPiece vocabulary: "
                         "leave it out with --non_chinese or --spm_model_file")
-    if settings.shard_megabytes and (settings.num_shards > 1 or "," in settings.output_file):
+    names = settings.output_file or ""
+    if settings.shard_megabytes and (settings.num_shards > 1 or "," in names):
         raise UserError("--shard_megabytes and the number of shards are two ways to say the same: "
                         "give one of them")
+    if 0.0 < settings.shard_megabytes < 0.001:
+        raise UserError("--shard_megabytes=%s is less than a kilobyte" % settings.shard_megabytes)
     if settings.masking == DYNAMIC and settings.pad_records:
         raise UserError("--pad_records is for other codebases, which cannot read --masking=dynamic")
 
@@ -484,6 +488,11 @@ def check_paths(settings, inputs, outputs):
     if outputs.names and settings.num_shards not in (1, len(names)):
         raise UserError("--num_shards=%d does not fit the %d names of --output_file: leave it out"
                         % (settings.num_shards, len(names)))
+    numbered = outputs.names or re.search(SHARD_NUMBER + "$", outputs.stem)
+    if settings.masking == DYNAMIC and numbered:
+        raise UserError("--output_file=%s: with --masking=dynamic give one name, without a shard's "
+                        "number, and --num_shards: training looks for one summary of all shards"
+                        % settings.output_file)
     for path in names + [outputs.summary]:
         if os.path.realpath(path) in map(os.path.realpath, inputs):
             raise UserError("--output_file would overwrite the input %s: choose another name"

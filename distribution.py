@@ -3,6 +3,7 @@
 Training on them is estimators.py's; what they add up is optimization.py's.
 """
 
+import collections
 import contextlib
 import json
 import os
@@ -99,6 +100,29 @@ def replicas(run):
 def examples_per_step(run, batch_size):
     """Returns how many examples one update sees. batch_size: --train_batch_size."""
     return batch_size * run.gradient_accumulation_steps * replicas(run)
+
+
+InputPart = collections.namedtuple("InputPart", ["number", "count", "batches"])
+InputPart.__doc__ = """Which part of the data an input_fn is to give.
+
+number: of the input, from 0; count: of inputs; batches: that it gives in each step."""
+
+
+def input_part(params, input_context=None):
+    """Returns the InputPart of a call of an input_fn: of a worker, of a TPU's host, or all.
+
+    Args:
+        params: of the input_fn; a TPUEstimator tells in it which host calls.
+        input_context: tf.distribute.InputContext of a strategy, or None.
+    """
+    if input_context:
+        count = input_context.num_input_pipelines
+        return InputPart(input_context.input_pipeline_id, count,
+                         input_context.num_replicas_in_sync // count)
+    if "context" not in params:
+        return InputPart(0, 1, 1)
+    _, number, count, batches = params["context"].current_input_fn_deployment()
+    return InputPart(number, count, batches)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ RunSettings.__doc__ = "Where and how a script runs; the fields are the flags of 
 
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+CORES_OF_A_HOST = 8  # of TPUs v2 and v3
 NEVER_AGAIN = 10 ** 9
 
 
@@ -120,6 +121,19 @@ def require_full_cores(run, values):
         if run.use_tpu and name.endswith("_batch_size") and value % run.num_tpu_cores:
             raise UserError("--%s=%d: on a TPU all batch sizes must be multiples of "
                             "--num_tpu_cores=%d" % (name, value, run.num_tpu_cores))
+
+
+def require_one_host(run, values):
+    """Raises UserError where a pod of several hosts would evaluate or predict: it only trains.
+
+    Args:
+        values: {flag: value}.
+    """
+    asked = ["--" + name for name in ("do_eval", "do_predict") if values.get(name)]
+    if run.use_tpu and run.num_tpu_cores > CORES_OF_A_HOST and asked:
+        raise UserError("%s: several TPU hosts (--num_tpu_cores=%d) can only train; do it in a "
+                        "command of its own, without --do_train, on %d cores or without --use_tpu"
+                        % (" and ".join(asked), run.num_tpu_cores, CORES_OF_A_HOST))
 
 
 def make_estimator(model_fn, run, model_dir, train_batch_size=None, eval_batch_size=None,

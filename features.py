@@ -6,6 +6,7 @@ import json
 import os
 
 import batching
+import distribution
 import files
 import numpy as np
 import records
@@ -166,10 +167,11 @@ def input_fn_builder(split, max_seq_length, is_training, random_seed=0, fixed_sh
         schema: of the split's records: integers, as many as there are tokens, or a fixed number.
     """
     def input_fn(params, input_context=None):
-        batch_size = params["batch_size"]
+        batch_size, part = params["batch_size"], distribution.input_part(params, input_context)
         if fixed_shapes:
             dataset = _batches_of_one_shape(
-                split, max_seq_length, batch_size, random_seed if is_training else None,
+                split, max_seq_length, batch_size,
+                random_seed + part.number if is_training else None,  # each in an order of its own
                 whole_batch or batch_size, schema)
         else:
             examples = records.load(split.path, schema)
@@ -179,21 +181,18 @@ def input_fn_builder(split, max_seq_length, is_training, random_seed=0, fixed_sh
                     "remove it, and it is made again" % (
                         split.path, len(examples["input_ids"]), len(split.examples)))
             dataset = (
-                _training_batches(examples, batch_size, random_seed, first_step, input_context,
-                                  schema)
+                _training_batches(examples, batch_size, random_seed, first_step, part, schema)
                 if is_training else _all_batches(examples, batch_size, schema))
         return runtime.without_auto_shard(dataset.prefetch(2))
 
     return input_fn
 
 
-def _training_batches(examples, batch_size, seed, first_step, context, schema):
+def _training_batches(examples, batch_size, seed, first_step, part, schema):
     """Batches for ever; the workers of a distributed training take turns in one order of them."""
-    workers = context.num_input_pipelines if context else 1
-    worker = context.input_pipeline_id if context else 0
-    a_step = context.num_replicas_in_sync if context else 1  # batches that a step takes
     order = batching.TrainingOrder(_lengths(examples), batch_size, seed)
-    numbers = tf.data.Dataset.range(first_step * a_step + worker, np.iinfo(np.int64).max, workers)
+    first = first_step * part.batches * part.count + part.number
+    numbers = tf.data.Dataset.range(first, np.iinfo(np.int64).max, part.count)
     return numbers.map(lambda number: _as_tensors(
         lambda place: _batch(examples, order.batch(int(place)), schema), number, batch_size,
         schema))

@@ -114,12 +114,23 @@ def glob(pattern):
     return sorted(_gfile().glob(pattern) if is_remote(pattern) else local_glob.glob(pattern))
 
 
+def absolute(path):
+    """Returns a path from the root on; remote ones are."""
+    return path if is_remote(path) else os.path.abspath(path)
+
+
 def move(source, target):
     """Moves a finished file into place, over an older one of the same name."""
     if is_remote(target):
         _gfile().rename(source, target, overwrite=True)
-    else:
+        return
+    try:
         os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV or os.path.isdir(source):
+            raise
+        copy(source, target)  # to another disk
+        os.remove(source)
 
 
 def remove(path):
@@ -273,6 +284,26 @@ def copy(source, target):
 # ---------------------------------------------------------------------------------------------
 # Reading text: UTF-8, lines end in \n only (texts contain U+2028 and U+0085)
 # ---------------------------------------------------------------------------------------------
+
+def bounded_lines(path, stream, most):
+    """Yields the lines of an open binary file, longer ones in parts of `most` bytes.
+
+    Of a remote file that is not compressed, TensorFlow gives whole lines only.
+    """
+    if is_remote(path) and not is_compressed(path):
+        return iter(stream)
+    return iter(functools.partial(stream.readline, most), b"")
+
+
+def skip_line(path, stream, most):
+    """Reads to the end of a line, `most` bytes at a time; returns how many bytes that is."""
+    size = 0
+    for raw in bounded_lines(path, stream, most):
+        size += len(raw)
+        if raw.endswith(b"\n"):
+            break
+    return size
+
 
 def read_lines(path):
     """Yields (line number from 1, text) without line ends; a byte order mark is dropped.

@@ -133,6 +133,7 @@ def _run_alone(values, settings, model, kind, lock):
     # ---- everything that can be refused
     model.config.require_positions(values["max_seq_length"])
     estimators.require_full_cores(settings, values)
+    estimators.require_one_host(settings, values)
     tokenization.require_fits(model.tokenizer, model.config.vocab_size)
     data = kind.read_data(values, model)
     record = run_record.RunRecord(settings.output_dir)
@@ -173,7 +174,7 @@ def _run_alone(values, settings, model, kind, lock):
         trained = work.train(splits["train"], values["train_batch_size"],
                              recipe._replace(methods=methods))
         if not trained and distribution.is_chief(settings):
-            record.keep_flags_of_training()
+            record.keep_training()
     if not distribution.is_chief(settings):
         return  # the rest is one machine's work
     if values["do_eval"]:

@@ -584,7 +584,7 @@ def create(settings):
     inputs = files.expand(settings.input_file or "", "input_file")
     outputs = plan_outputs(settings.output_file)
     older = find_older(outputs)
-    check_paths(inputs, outputs)
+    check_paths(inputs, outputs, older)
     work = work_folder(outputs)
     if older and not (settings.overwrite or files.exists(os.path.join(work, DONE))):
         raise UserError("%s%s of an earlier run %s there: give --overwrite=True to replace all of "
@@ -930,11 +930,15 @@ def check_settings(settings):
             settings.max_characters, settings.min_characters))
 
 
-def check_paths(inputs, outputs):
-    """Raises UserError where the output cannot be written to or would overwrite an input."""
-    names = {os.path.realpath(path) for path in (
+def check_paths(inputs, outputs, older):
+    """Raises UserError where the output cannot be written to or would overwrite an input.
+
+    Args:
+        older: of `find_older`, which by their names alone may be the input.
+    """
+    names = {os.path.realpath(path) for path in [
         outputs.stem + outputs.ending, outputs.report,
-        outputs.stem + HELD_OUT + outputs.ending)}
+        outputs.stem + HELD_OUT + outputs.ending] + older}
     for path in inputs:
         if os.path.realpath(path) in names:
             raise UserError("--output_file would overwrite the input %s: choose another name"

@@ -35,6 +35,7 @@ import tensorflow.compat.v1 as tf
 
 SHUFFLE_BUFFER = 10000
 READ_FILES_AT_ONCE = 8
+EVALUATION_SEED = 0  # the same masks for every checkpoint, or the best would be one of luck
 BEST_NAME = "model.ckpt-best"
 HASHED_BYTES = 1 << 26
 
@@ -337,9 +338,10 @@ def input_fn_builder(paths, sizes, is_training, random_seed=None, fixed_shapes=F
     """Returns the input_fn over record files.
 
     Training reads all files for ever, in an order drawn anew each epoch; evaluation reads them
-    once, in order. Each worker of a distributed training reads files of its own, or, where there
-    are fewer files than workers, records of its own. Records may be padded or not: batches hold
-    what they have without padding, are of like length in training, and padded to their longest.
+    once, in order. Each worker of a distributed training, and each host of a TPU pod, reads files
+    of its own, or, where there are fewer files than these, records of its own. Records may be
+    padded or not: batches hold what they have without padding, are of like length in training, and
+    padded to their longest.
 
     A batch of training depends on the data, the seed and its number alone, so a run can go on at
     any step. It then reads past what it has seen of the epoch, and once through the data to count
@@ -347,7 +349,7 @@ def input_fn_builder(paths, sizes, is_training, random_seed=None, fixed_shapes=F
 
     Args:
         sizes: {"sequence": S, "predictions": P}, the most there may be.
-        random_seed: of training; None: draw one.
+        random_seed: of training, and of masks that are drawn while reading; None: draw one.
         fixed_shapes: pad all batches to S and P (TPU, XLA).
         drop_remainder: leave an incomplete last batch out (TPUs need full ones).
         first_step: step at which training goes on.
@@ -367,13 +369,10 @@ def input_fn_builder(paths, sizes, is_training, random_seed=None, fixed_shapes=F
 
         # ---- where to begin
         seed = np.random.randint(1 << 31) if random_seed is None else random_seed
-        share = _share_of(paths, input_context)
+        part = distribution.input_part(params, input_context)
+        share = _share_of(paths, part)
         window = 1 if fixed_shapes else batches_of_a_window(paths, batch_size)
-        first_batch = 0
-        if first_step:
-            first_batch = first_step * (input_context.num_replicas_in_sync
-                                        // input_context.num_input_pipelines
-                                        if input_context else 1)
+        first_batch = first_step * part.batches
         first_record = first_batch // window * window * batch_size
         epoch, seen = divmod(first_record, share.count()) if first_record else (0, 0)
         if first_record:
@@ -425,14 +424,11 @@ class _Share(object):
         return max(-(-(int(count) - self._first) // self._step), 1)
 
 
-def _share_of(paths, context):
-    """Returns the _Share of a distributed training's worker, or of the only one."""
-    workers = context.num_input_pipelines if context else 1
-    if workers == 1:
-        return _Share(paths)
-    if workers <= len(paths):
-        return _Share(paths[context.input_pipeline_id::workers])
-    return _Share(paths, context.input_pipeline_id, workers)
+def _share_of(paths, part):
+    """Returns the _Share of a distribution.InputPart."""
+    if part.count <= len(paths):
+        return _Share(paths[part.number::part.count])
+    return _Share(paths, part.number, part.count)
 
 
 def batches_by_length(dataset, batch_size, window, shapes, seed, first_window=0):
@@ -559,6 +555,7 @@ def _run_alone(values, settings, layout, config, keep_best, init_from_group0, lo
     for paths in (train_files, eval_files):
         check_input(paths, config, sizes)
     estimators.require_full_cores(settings, values)
+    estimators.require_one_host(settings, values)
     vocab_file = exporting.require_vocabulary(values["vocab_file"], config, values["export_dir"])
     exporting.require_place(values["export_dir"], settings.output_dir, config, vocab_file)
     coverage = values["do_eval"] and evaluation_steps(
@@ -574,7 +571,7 @@ def _run_alone(values, settings, layout, config, keep_best, init_from_group0, lo
         values["allow_partial_init"], slots if values["do_train"] else (), init_from_group0)
     trained_with = {name: values[name] for name in (
         "train_batch_size", "gradient_accumulation_steps", "learning_rate", "num_warmup_steps",
-        "poly_power", "input_file")}
+        "poly_power", "input_file", "optimizer", "start_warmup_step", "random_seed")}
     if values["do_train"]:
         record.require_same_settings(trained_with, refuse=False)
     files.make_dir(settings.output_dir, "output_dir")
@@ -597,8 +594,10 @@ def _run_alone(values, settings, layout, config, keep_best, init_from_group0, lo
             settings.precision == "float16")
         model_fn = model_fn_builder(config, layout.model_class, schedule, start, settings.use_tpu,
                                     settings.recompute)
-        train(model_fn, settings, config, train_files, sizes, schedule,
-              values["train_batch_size"])
+        trained = train(model_fn, settings, config, train_files, sizes, schedule,
+                        values["train_batch_size"])
+        if not trained and distribution.is_chief(settings):
+            record.keep_training()
     if not distribution.is_chief(settings):
         return  # the rest is one machine's work
     results, chosen = {}, checkpoints.latest_in(settings.output_dir)
@@ -744,11 +743,15 @@ def check_numbers(values, config):
 
 
 def train(model_fn, run, config, paths, sizes, schedule, batch_size):
-    """Trains to the end of a Schedule; goes on from the folder's last checkpoint."""
+    """Trains to the end of a Schedule; goes on from the folder's last checkpoint.
+
+    Returns:
+        whether there was anything to train.
+    """
     done, steps = checkpoints.step_reached(run.output_dir), schedule.num_train_steps
     if done >= steps:
         say("Already trained to step %d; raise --num_train_steps to train on" % done)
-        return
+        return False
     in_a_step = distribution.examples_per_step(run, batch_size)
     hooks = [estimators.ProgressHook("pre-train", steps, () if run.use_tpu else CURVES,
                                      run.output_dir, in_a_step)]
@@ -768,6 +771,7 @@ def train(model_fn, run, config, paths, sizes, schedule, batch_size):
                                              limits=value_limits(config, sizes)),
             steps, hooks)
     say("Trained to step %d: %s" % (steps, checkpoints.latest_in(run.output_dir)))
+    return True
 
 
 def evaluate(model_fn, run, config, paths, sizes, batch_size, coverage, name):
@@ -783,7 +787,8 @@ def evaluate(model_fn, run, config, paths, sizes, batch_size, coverage, name):
     with records.naming_the_damaged(paths, schema_of(masking_of(paths)), sizes,
                                     value_limits(config, sizes)):
         metrics = estimator.evaluate(
-            input_fn_builder(paths, sizes, False, fixed_shapes=run.use_tpu or run.xla,
+            input_fn_builder(paths, sizes, False, EVALUATION_SEED,
+                             fixed_shapes=run.use_tpu or run.xla,
                              drop_remainder=run.use_tpu, limits=value_limits(config, sizes)),
             steps=steps,
             hooks=[estimators.ProgressHook("evaluate %s" % name, steps)])

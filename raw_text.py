@@ -275,29 +275,13 @@ def _raw_lines(piece):
         offset = piece.start
         if offset:
             stream.seek(offset - 1)
-            offset += _skip_line(piece.path, stream) - 1  # to the start of the next line
-        for raw in _bounded_lines(piece.path, stream):
+            offset += files.skip_line(piece.path, stream, LINE_BYTES + 1) - 1
+        for raw in files.bounded_lines(piece.path, stream, LINE_BYTES + 1):
             if len(raw) > LINE_BYTES:
                 raise UserError("%s has a line of more than %d MB, %d bytes from its start; break "
                                 "it into lines" % (piece.path, LINE_BYTES >> 20, offset))
             yield offset, raw
             offset += len(raw)
-
-
-def _bounded_lines(path, stream):
-    if files.is_remote(path) and not files.is_compressed(path):
-        return stream  # a GFile, whose lines cannot be bounded
-    return iter(functools.partial(stream.readline, LINE_BYTES + 1), b"")
-
-
-def _skip_line(path, stream):
-    """Reads to the end of the line; returns how many bytes that is."""
-    size = 0
-    for raw in _bounded_lines(path, stream):
-        size += len(raw)
-        if raw.endswith(b"\n"):
-            break
-    return size
 
 
 def _first_line(piece):

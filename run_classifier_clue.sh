@@ -41,12 +41,7 @@ else
     extra=(--keep_checkpoint_max=20)
 fi
 
-case "$WORK_DIR" in
-    *,*)
-        echo "ERROR: OUTPUT_DIR=$WORK_DIR: choose a name without a comma" >&2
-        exit 1
-        ;;
-esac
+refuse_comma "$WORK_DIR"
 
 "$PYTHON" "${runs[@]}" --prepare_only
 choose_model "$MODEL_DIR" albert_tiny_489k

@@ -34,6 +34,7 @@ else
     output=$(absolute_path "${OUTPUT_DIR:-$ROOT/lcqmc_output}")
     extra=(--keep_checkpoint_max=20)
 fi
+refuse_comma "$output"
 if [ ! -f "$data/train.txt" ]; then
     echo "ERROR: $data/train.txt does not exist. LCQMC is a licensed corpus: ask its authors for" \
         "it and put train.txt, dev.txt and test.txt there (or set LCQMC_DATA_DIR)." >&2

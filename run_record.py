@@ -27,7 +27,7 @@ class RunRecord(object):
         self._path = os.path.join(output_dir, NAME)
         self._folder, self._began = output_dir, time.time()
         self._is_new = not files.exists(self._path)
-        self._earlier_flags = None
+        self._before = {}
         self._record = {} if self._is_new else files.read_json(self._path)
         if not isinstance(self._record, dict):
             raise UserError("%s is damaged: remove it, or choose another --output_dir"
@@ -100,6 +100,7 @@ class RunRecord(object):
             config: the model's configuration.
             data: paths of the data files.
         """
+        self._before = dict(self._record)
         if trained_with is not None:
             self._record["trained_with"] = trained_with
         if not (keep_start and "init_fingerprint" in self._record):
@@ -117,17 +118,17 @@ class RunRecord(object):
         shown = {name: value for name, value in sorted(flag_values.items())
                  if isinstance(value, (str, int, float, bool, type(None)))}
         if training:
-            self._earlier_flags = self._record.get("flags")
             self._record["flags"] = shown
         else:
             self._record["flags_of_last_call"] = shown
         files.write_json(self._path, self._record)
 
-    def keep_flags_of_training(self):
-        """Says after `begin` that there was nothing to train: earlier flags made the weights."""
-        if self._earlier_flags:
+    def keep_training(self):
+        """Says after `begin` that there was nothing to train: what an earlier call wrote stays."""
+        if "flags" in self._before:
             self._record["flags_of_last_call"] = self._record["flags"]
-            self._record["flags"] = self._earlier_flags
+            self._record.update({name: self._before[name] for name in (
+                "flags", "trained_with", "results") if name in self._before})
             files.write_json(self._path, self._record)
 
     def finish(self, results=None):

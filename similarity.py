@@ -170,10 +170,9 @@ class BertSim(object):
         if not (files.is_dir(self._folder)
                 and (settings["ckpt_name"] or checkpoints.prefixes_in(self._folder))):
             raise UserError(_advice(settings))
-        own = {"config_name": inference.find_config(self._folder),
-               "vocab_file": inference.find_vocabulary(self._folder)}
-        chosen = {name: None if path and settings[name] == _DELIVERED[name] else settings[name]
-                  for name, path in own.items()}
+        find = {"config_name": inference.find_config, "vocab_file": inference.find_vocabulary}
+        chosen = {name: None if settings[name] == _DELIVERED[name] and find[name](self._folder)
+                  else settings[name] for name in find}
         model = inference.read_folder(self._folder, chosen["config_name"], chosen["vocab_file"],
                                       settings["ckpt_name"])
         length = min(settings["max_seq_len"], model.max_seq_length or settings["max_seq_len"])
@@ -247,7 +246,7 @@ def _shown(path):
     """Returns a path as one types it into a shell here."""
     if files.is_remote(path):
         return shlex.quote(path)
-    relative = os.path.relpath(path)
+    relative = os.path.relpath(path or os.curdir)
     return shlex.quote(os.path.abspath(path) if relative.startswith(os.pardir) else relative)
 
 

@@ -389,7 +389,12 @@ def test_a_file_of_the_users_in_the_summarys_place_is_kept(settings):
     ({"max_ngram": 0}, "--max_ngram=0"),
     ({"prefixed_word_labels": True, "non_chinese": True}, "--prefixed_word_labels"),
     ({"shard_megabytes": 1.0, "num_shards": 2}, "--shard_megabytes"),
+    ({"shard_megabytes": 1e-7}, "less than a kilobyte"),
+    ({"shard_megabytes": 1.0, "output_file": None}, "--output_file is missing"),
     ({"masking": "dynamic", "pad_records": True}, "--pad_records"),
+    ({"masking": "dynamic", "output_file": "{folder}/a.tfrecord,{folder}/b.tfrecord",
+      "num_shards": 1}, "give one name"),
+    ({"masking": "dynamic", "output_file": "{folder}/a-00000-of-00002.tfrecord"}, "give one name"),
     ({"input_file": None}, "--input_file is missing"),
     ({"input_file": "/no/such/*.txt"}, "no file matches /no/such"),
     ({"output_file": None}, "--output_file is missing"),
@@ -443,6 +448,16 @@ def test_unlikely_texts_are_pointed_out(settings, capsys, text, warning):
         stream.write(text.encode("utf-8"))
     cpd.create(settings)
     assert warning in capsys.readouterr().err
+
+
+def test_text_on_a_remote_file_system_makes_the_same(settings, tmp_path):
+    """TensorFlow's own file systems give whole lines only."""
+    here = cpd.create(settings)
+    there = cpd.create(settings._replace(input_file="file://" + settings.input_file,
+                                         output_file=str(tmp_path / "there.tfrecord")))
+    for one, other in zip(here["outputs"], there["outputs"]):
+        with open(one, "rb") as first, open(other, "rb") as second:
+            assert first.read() == second.read()
 
 
 def test_too_short_documents_are_counted(settings):

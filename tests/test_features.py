@@ -3,11 +3,13 @@
 import io
 import json
 import os
+from unittest import mock
 
 import numpy as np
 import pytest
 from helpers import batches_of
 
+import distribution
 import features
 import files
 import records
@@ -230,6 +232,9 @@ def test_training_order_follows_from_the_seed(tmp_path, fixed_shapes):
             for i in batch["input_ids"][:, 0]]
 
     assert order(1) == order(1) != order(2)
+    hosts = [distribution.InputPart(number, 2, 1) for number in range(2)]
+    with mock.patch.object(distribution, "input_part", side_effect=hosts):
+        assert order(1) != order(1)  # no two hosts of a TPU, or workers, have the same batches
     assert sorted(order(1)[:9]) == list(range(1, 10))  # each epoch sees every example once
     assert order(1)[:9] != order(1)[9:]
     if not fixed_shapes:

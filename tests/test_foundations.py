@@ -1,5 +1,6 @@
 """Errors, files and the console: what every script relies on."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -111,6 +112,26 @@ def test_globs_and_lists(tmp_path):
     (tmp_path / "empty").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="empty is empty"):
         files.expand(folder + "/empty", "input_file")
+
+
+def test_a_file_may_move_to_another_disk(tmp_path, monkeypatch):
+    replace, source = os.replace, tmp_path / "finished"
+    source.write_text("all of it", encoding="utf-8")
+
+    def between_disks(here, there):
+        if here == str(source):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        replace(here, there)
+
+    monkeypatch.setattr(os, "replace", between_disks)
+    files.move(str(source), str(tmp_path / "place"))
+    assert os.listdir(str(tmp_path)) == ["place"]
+    assert (tmp_path / "place").read_text(encoding="utf-8") == "all of it"
+
+
+def test_a_path_from_the_root_on():
+    assert files.absolute("a") == os.path.join(os.getcwd(), "a")
+    assert files.absolute("gs://bucket/a") == "gs://bucket/a"
 
 
 def test_a_file_in_the_place_of_a_folder(tmp_path):

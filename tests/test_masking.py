@@ -17,6 +17,7 @@ import masking
 import pretraining
 import record_making
 import records
+import run_pretraining
 import tokenization
 from errors import UserError
 from test_create_pretraining_data import invented_text
@@ -155,6 +156,26 @@ def test_a_seed_fixes_the_masks(settings):
     evaluations = [batches(paths, 2, training=False) for _ in range(2)]
     assert all((evaluations[0][0][name] == evaluations[1][0][name]).all()
                for name in evaluations[0][0])
+
+
+def test_every_evaluation_has_the_same_masks(settings, tmp_path):
+    """Those of run_pretraining.py, too: else the best checkpoint would be one of luck."""
+    summary = cpd.create(settings)
+    config = helpers.write_config(tmp_path, vocab_size=21128, max_position_embeddings=64)
+    given = ("--input_file=" + ",".join(summary["outputs"]), "--bert_config_file=" + config,
+             "--max_seq_length=64", "--max_predictions_per_seq=10", "--train_batch_size=4",
+             "--eval_batch_size=4", "--num_train_steps=1", "--num_warmup_steps=1")
+    made = "--output_dir=%s/made" % tmp_path
+    assert helpers.run_here(run_pretraining, made, "--do_train", *given)[0] == 0
+    results = []
+    for name in ("one", "two"):
+        out = "--output_dir=%s/%s" % (tmp_path, name)
+        status, _, err = helpers.run_here(
+            run_pretraining, out, "--do_eval", "--init_checkpoint=%s/made" % tmp_path, *given)
+        assert status == 0, err
+        with open(str(tmp_path / name / "eval_results.txt")) as stream:
+            results.append(stream.read())
+    assert results[0] == results[1]
 
 
 def test_training_runs_on_records_that_are_not_masked_yet(settings, tmp_path):

@@ -11,6 +11,7 @@ import distribution
 import estimators
 import run_pretraining
 import runtime
+from errors import UserError
 
 import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
@@ -92,6 +93,15 @@ def test_what_is_refused_before_anything_is_written(folder, tmp_path, monkeypatc
     assert_user_error(pretrain(folder, out, "--precision=bfloat16"),
                       "GPUs are used here", "--precision=float16")
     assert not os.path.exists(str(out))
+
+
+def test_several_tpu_hosts_only_train():
+    pod, host = (settings(use_tpu=True, num_tpu_cores=cores) for cores in (32, 8))
+    with pytest.raises(UserError, match="--do_eval and --do_predict: several TPU hosts .*=32"):
+        estimators.require_one_host(pod, {"do_train": True, "do_eval": True, "do_predict": True})
+    estimators.require_one_host(pod, {"do_train": True, "do_eval": False})
+    estimators.require_one_host(host, {"do_train": True, "do_eval": True})
+    estimators.require_one_host(settings(num_tpu_cores=32), {"do_eval": True})
 
 
 def test_what_is_allowed(monkeypatch):

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -838,6 +839,12 @@ def test_no_file_of_the_users_is_overwritten(tmp_path):
                             ("c.txt.zst", "plain or as .gz"), (".txt", "no name before")):
         with pytest.raises(UserError, match=message):
             create(Settings(source, os.path.join(str(tmp_path), target), num_workers=1))
+    for name in ("raw.txt.gz", "raw-00000-of-00002.txt", "raw.held_out.txt"):
+        mine = write(tmp_path / name, gzip.compress(GOOD.encode("utf-8"))
+                     if name.endswith(".gz") else GOOD)
+        with pytest.raises(UserError, match="overwrite the input .*" + re.escape(name)):
+            create(Settings(mine, source, num_workers=1, overwrite=True))
+        os.remove(mine)
     write(tmp_path / "c.json", '{"mine": 1}')
     with pytest.raises(UserError, match="c.json, where the report would go, is a file of another"):
         create(Settings(source, str(tmp_path / "c.txt"), num_workers=1, overwrite=True))

@@ -295,15 +295,39 @@ def test_unequal_parts_give_the_gradients_of_the_batch(config, model_class, weig
 
 
 def test_workers_share_the_records(paths):
-    context = collections.namedtuple("Context", "num_input_pipelines input_pipeline_id")
+    context = collections.namedtuple(
+        "Context", "num_input_pipelines input_pipeline_id num_replicas_in_sync")
 
     def epoch_of(files_to_read, workers, worker, count):
         input_fn = pretraining.input_fn_builder(files_to_read, SIZES, True, 1)
         with tf.Graph().as_default(), tf.Session() as session:
             ids = tf.data.make_one_shot_iterator(input_fn(
-                {"batch_size": 1}, context(workers, worker))).get_next()["input_ids"]
+                {"batch_size": 1}, context(workers, worker, workers))).get_next()["input_ids"]
             return sorted(session.run(ids)[0, 0] for _ in range(count))
 
     assert epoch_of(paths, 2, 0, 8) == [0, 1, 2, 7, 8, 9, 10, 11]  # files 1 and 3
     assert epoch_of(paths, 2, 1, 4) == [3, 4, 5, 6]
     assert [epoch_of(paths[:1], 3, worker, 1) for worker in range(3)] == [[0], [1], [2]]
+
+
+class TpuHost(object):
+    """What a TPUEstimator gives an input_fn as params["context"]: which host calls."""
+
+    def __init__(self, number, hosts, cores):
+        self._deployment = ("/job:worker/task:%d" % number, number, hosts, cores)
+
+    def current_input_fn_deployment(self):
+        return self._deployment
+
+
+def test_hosts_of_a_tpu_share_the_records_and_go_on_where_they_were(paths):
+    def ids(host, batches, first_step=0):
+        input_fn = pretraining.input_fn_builder(paths, SIZES, True, 1, fixed_shapes=True,
+                                                first_step=first_step)
+        return first_ids(lambda params: input_fn(dict(params, context=host)), 1, batches)
+
+    hosts = [TpuHost(number, 2, 3) for number in range(2)]
+    assert sorted(sum(ids(hosts[0], 8), [])) == [0, 1, 2, 7, 8, 9, 10, 11]
+    assert sorted(sum(ids(hosts[1], 4), [])) == [3, 4, 5, 6]
+    for host in hosts:  # a step takes a batch for each of the host's three cores
+        assert ids(host, 12)[6:] == ids(host, 6, first_step=2)

@@ -233,8 +233,13 @@ def test_training_goes_on_and_stops_when_done(folder, trained, tmp_path):
     shutil.copytree(trained[0], str(tmp_path / "run"))
     same = ("--output_dir=%s/run" % tmp_path, "--do_train", "--train_batch_size=8",
             "--num_warmup_steps=2", "--learning_rate=0.01")
-    status, _, err = pretrain(folder, "--num_train_steps=6", *same)
+    before = json.loads(read("%s/run/run.json" % tmp_path).decode())
+    status, _, err = pretrain(folder, "--num_train_steps=6", *(same + ("--learning_rate=0.5",)))
     assert status == 0 and "Already trained to step 6" in err
+    # What made the weights stays on record, with what came of them.
+    record = json.loads(read("%s/run/run.json" % tmp_path).decode())
+    assert all(record[name] == before[name] for name in ("flags", "trained_with", "results"))
+    assert record["flags_of_last_call"]["learning_rate"] == 0.5
     status, _, err = pretrain(folder, "--num_train_steps=7", *same)
     assert status == 0 and "Going on from" in err and "step 7/7" in err
     assert [step for step, _ in curves.read("%s/run" % tmp_path)["loss"]] == list(range(1, 8))

@@ -11,6 +11,7 @@ import reference
 from conftest import ROOT
 from helpers import write_checkpoint
 
+import files
 import modeling
 import modeling_google
 
@@ -54,6 +55,21 @@ def test_lcqmc_without_its_licensed_data_says_what_to_do(tmp_path):
     status, _, err = bash("run_classifier_lcqmc.sh", "--from_scratch",
                           LCQMC_DATA_DIR=str(tmp_path))
     assert status == 1 and "licensed corpus" in err and "train.txt" in err
+
+
+@pytest.mark.parametrize("script", ["run_classifier_clue.sh", "run_classifier_lcqmc.sh"])
+def test_a_comma_in_the_output_folder_is_refused_at_once(tmp_path, script):
+    status, _, err = bash(script, "--from_scratch", OUTPUT_DIR=str(tmp_path / "a,b"))
+    assert status == 1 and "a,b: choose a name without a comma" in err
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_the_sample_of_a_corpus_replaces_no_shards_of_the_users(tmp_path):
+    files.write_text(str(tmp_path / "mine-00000-of-00002.tfrecord"), "mine")
+    status, _, err = bash("create_pretrain_data.sh", "--sample",
+                          "--output_file=%s/mine.tfrecord" % tmp_path)
+    assert status == 1 and "mine-00000-of-00002.tfrecord" in err and "--overwrite" in err, err
+    assert os.listdir(str(tmp_path)) == ["mine-00000-of-00002.tfrecord"]
 
 
 def test_two_tasks_to_a_zip_in_a_folder_with_a_space(tmp_path):

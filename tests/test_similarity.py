@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from test_inference import (
     GOOGLE, TINY, expected_layers, expected_probabilities, make_folder, write)
 
 import args
+import files
 import similarity
 from errors import UserError
 
@@ -161,6 +163,12 @@ def test_given_before_environment_before_file(monkeypatch):
     assert args.setting("batch_size", 9) == 9
     monkeypatch.setattr(args, "gpu_memory_fraction", 0.5)
     assert args.setting("gpu_memory_fraction") == 0.5
+    # Paths in args.py are seen from the project's folder, others from where the user is.
+    for written, wanted in (("mine", os.path.join(ROOT, "mine")), ("/mine", "/mine"),
+                            ("gs://mine", "gs://mine")):
+        monkeypatch.setattr(args, "model_dir", written)
+        assert args.setting("model_dir") == wanted
+    assert args.setting("model_dir", "mine") == "mine"
 
 
 @pytest.mark.parametrize("name, value, message", [
@@ -214,6 +222,19 @@ def test_an_older_folder_without_configuration_uses_the_one_named(tmp_path, fold
         similarity.BertSim(model_dir=older).start_model()
 
 
+def test_files_that_are_named_settle_which_of_several_count(tmp_path):
+    several = make_folder(tmp_path / "several")
+    config, vocab = (os.path.join(several, name) for name in ("albert_config.json", "vocab.txt"))
+    files.write_json(os.path.join(several, "other_config.json"), dict(
+        files.read_json(config), num_hidden_layers=7))
+    shutil.copy(vocab, os.path.join(several, "spm.model"))
+    with pytest.raises(UserError, match="several configurations"):
+        similarity.BertSim(model_dir=several).start_model()
+    with similarity.BertSim(model_dir=several, config_name=config, vocab_file=vocab,
+                            max_seq_len=32) as sim:
+        assert sim.predict_sentences(PAIRS).shape == (len(PAIRS), 2)
+
+
 def test_a_configuration_that_contradicts_the_folders_is_refused(tmp_path, folder):
     path = os.path.join(ROOT, "albert_config", "albert_config_base.json")
     with pytest.raises(UserError, match="differs from the given one"):
@@ -235,6 +256,8 @@ def test_without_a_model_the_command_that_makes_one_is_named(tmp_path, monkeypat
                            data_dir="mine", num_train_epochs=2.5).start_model()
     assert "OUTPUT_DIR=%s LCQMC_DATA_DIR=mine bash run_classifier_lcqmc.sh " \
         "--num_train_epochs=2.5" % (tmp_path / "new") in str(raised.value)
+    with pytest.raises(UserError, match="no trained model"):
+        similarity.BertSim(model_dir="").start_model()
 
 
 # ---------------------------------------------------------------------------------------------
