@@ -19,6 +19,8 @@ ckpt_name = None  # checkpoint in model_dir; None: the best on dev, else the las
 config_name = os.path.join(ROOT, "albert_config", "albert_config_tiny.json")
 vocab_file = os.path.join(ROOT, "albert_config", "vocab.txt")
 
+do_lower_case = None  # whether texts are lower-cased; None: as model_dir says, else yes
+
 # ---- prediction
 batch_size = 128  # pairs that are computed at once, at most
 max_seq_len = 128  # tokens of a pair (or sentence) at most, longer ones are cut; a model that
@@ -40,9 +42,9 @@ graph_file = os.path.join(ROOT, "albert_lcqmc_checkpoints", "result", "graph")
 # Nothing to edit from here on
 # ---------------------------------------------------------------------------------------------
 
-NAMES = ("model_dir", "ckpt_name", "config_name", "vocab_file", "batch_size", "max_seq_len",
-         "layer_indexes", "gpu_memory_fraction", "output_dir", "data_dir", "num_train_epochs",
-         "learning_rate")
+NAMES = ("model_dir", "ckpt_name", "config_name", "vocab_file", "do_lower_case", "batch_size",
+         "max_seq_len", "layer_indexes", "gpu_memory_fraction", "output_dir", "data_dir",
+         "num_train_epochs", "learning_rate")
 _PATHS = ("model_dir", "config_name", "vocab_file", "output_dir", "data_dir")
 PREFIX = "ALBERT_ZH_"  # of the environment variables: ALBERT_ZH_MODEL_DIR, ...
 
@@ -74,11 +76,17 @@ def _checked(name, value, source):
         return value
     try:
         value = kind(value)
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         fits = None
     if fits is None or not fits(value):
         raise UserError("%s=%s: %s is needed" % (source, value, expected))
     return value
+
+
+def _truth(value):
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "false": False}[str(value).lower()]
 
 
 def _whole_number(value):
@@ -93,6 +101,7 @@ def _whole_numbers(values):
 
 
 _RULES = {  # name: (type, what values fit, how that is said)
+    "do_lower_case": (_truth, lambda value: True, "True or False"),
     "batch_size": (_whole_number, lambda value: value >= 1, "a whole number from 1 on"),
     "max_seq_len": (_whole_number, lambda value: value >= 5, "a whole number from 5 on"),
     "layer_indexes": (_whole_numbers, len, "a list of layers, such as -2 or -2,-1,"),

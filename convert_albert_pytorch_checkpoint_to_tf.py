@@ -201,7 +201,7 @@ def labels_of(settings, classes, source):
 
 def tokenizer_settings(folder):
     """Returns the content of tokenizer_config.json, {} where there is none."""
-    path = os.path.join(folder, "tokenizer_config.json")
+    path = os.path.join(folder, tokenization.SETTINGS_FILE)
     settings = files.read_json(path) if files.exists(path) else {}
     if not isinstance(settings, dict):
         raise UserError("%s is damaged: a JSON object is expected" % path)
@@ -240,7 +240,10 @@ def convert(folder, output_dir, vocab_file=None):
         content[heads.CLASSIFIER_FILE] = hugging_face.to_json(
             {"do_lower_case": lower, "use_pooled_output": True, "labels": labels})
     elif not lower:
-        say("NOTE: the model tells capitals from small letters: use --do_lower_case=False with it")
+        content[tokenization.SETTINGS_FILE] = hugging_face.to_json(
+            {"do_lower_case": lower})
+        say("NOTE: the model tells capitals from small letters: scripts that train need "
+            "--do_lower_case=False with it")
     files.make_dir(output_dir, "output_dir")
     with hugging_face.unfinished_folder(output_dir) as unfinished:
         for name, data in content.items():

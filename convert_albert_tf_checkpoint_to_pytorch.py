@@ -42,6 +42,8 @@ def define_flags():
                         "beside the checkpoint when not given.")
     flags.DEFINE_string("vocab_file", None, "Vocabulary or SentencePiece model; the one beside "
                         "the checkpoint when not given.")
+    flags.DEFINE_bool("do_lower_case", None, "Of a model whose folder does not say it: False if it "
+                      "was trained with --do_lower_case=False.")
     flags.DEFINE_string("output_dir", None, "Folder to write for transformers.")
     flags.DEFINE_string("pytorch_dump_path", None, "A file *.bin for the bare weights "
                         "(state dict), in place of --output_dir; any other name is a folder.")
@@ -59,7 +61,8 @@ model: inference.ModelFolder; architecture: name of the transformers class that 
 settings: content of config.json; names: {name of theirs: hugging_face.Variable}."""
 
 
-def find_model(model_dir, tf_checkpoint_path=None, albert_config_file=None, vocab_file=None):
+def find_model(model_dir, tf_checkpoint_path=None, albert_config_file=None, vocab_file=None,
+               do_lower_case=None):
     """Finds a checkpoint and what belongs to it.
 
     Returns:
@@ -80,7 +83,7 @@ def find_model(model_dir, tf_checkpoint_path=None, albert_config_file=None, voca
     if files.is_dir(model_dir) and not (vocab_file or inference.find_vocabulary(model_dir)):
         raise UserError("there is no vocabulary in %s (vocab.txt or a SentencePiece model): name "
                         "the model's as --vocab_file" % model_dir)
-    return inference.read_folder(model_dir, albert_config_file, vocab_file, prefix)
+    return inference.read_folder(model_dir, albert_config_file, vocab_file, prefix, do_lower_case)
 
 
 def plan(model):
@@ -206,7 +209,8 @@ def main(_):
                                         "pytorch_dump_path")
     hugging_face.need("safetensors.numpy", "safetensors", "the conversion")
     conversion = plan(find_model(FLAGS.model_dir, FLAGS.tf_checkpoint_path,
-                                 FLAGS.albert_config_file, FLAGS.vocab_file))
+                                 FLAGS.albert_config_file, FLAGS.vocab_file,
+                                 FLAGS.do_lower_case))
     if bare:
         convert_to_file(conversion, path)
     else:

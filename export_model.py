@@ -72,6 +72,8 @@ def define_flags():
                         "the checkpoint when not given.")
     flags.DEFINE_string("vocab_file", None, "Vocabulary or SentencePiece model; the one beside "
                         "the checkpoint when not given.")
+    flags.DEFINE_bool("do_lower_case", None, "Of a model whose folder does not say it: False if it "
+                      "was trained with --do_lower_case=False.")
     flags.DEFINE_enum("head", None, exported_graph.HEADS, "What is computed: class probabilities, "
                       "the pooled first token, a sentence vector, or words for masks. None: the "
                       "classifier where there is one, else the embedding.")
@@ -382,7 +384,8 @@ def export_verified(source, wish, names, flag_values):
     """
     export_dir = flag_values.export_dir
     model = inference.read_folder(os.path.dirname(source.prefix) or ".", flag_values.config_file,
-                                  flag_values.vocab_file, source.prefix)
+                                  flag_values.vocab_file, source.prefix,
+                                  flag_values.do_lower_case)
     head = exported_graph.choose_head(model, flag_values.head, flag_values.layer,
                                       flag_values.pooling)
     most = model.config.max_position_embeddings

@@ -21,6 +21,8 @@ POOLINGS = ("mean", "first", "max")
 CLASSIFIER_FILE = "classifier.json"
 # The same of a model that chooses among options: its head scores each of them by one number.
 CHOICE_FILE = "choices.json"
+# Those of a model that finds entities, or answers.
+ENTITY_FILE, READING_FILE = "entities.json", "reading.json"
 
 _SAMPLES = "dropout_samples"  # a collection of the graph
 

@@ -326,7 +326,7 @@ def tokenizer_files(tokenizer, most_tokens):
         content = {"vocab.txt": "".join(token + "\n" for token in tokenizer.vocab).encode("utf-8"),
                    "tokenizer.json": to_json(_fast_wordpiece(tokenizer))}
     settings.update(specials)
-    content["tokenizer_config.json"] = to_json(settings)
+    content[tokenization.SETTINGS_FILE] = to_json(settings)
     content["special_tokens_map.json"] = to_json(specials)
     return content
 

@@ -57,6 +57,10 @@ Tokens.__doc__ = """A text that is tokenised already: two lists of as many numbe
 
 [CLS] and [SEP] are among them, padding is not."""
 
+# Where a folder may tell whether its model was trained on lower-cased texts.
+_CASE_FILES = (heads.CLASSIFIER_FILE, heads.ENTITY_FILE, heads.READING_FILE,
+               tokenization.SETTINGS_FILE)
+
 # Of a folder that does not say how its classifier was made: as the scripts' defaults are.
 _DEFAULTS = {"labels": None, "max_seq_length": None, "do_lower_case": True,
              "use_pooled_output": True, "truncate": "head"}
@@ -68,7 +72,7 @@ _TYPES = {"labels": list, "max_seq_length": int, "do_lower_case": bool,
 # What lies in a folder
 # ---------------------------------------------------------------------------------------------
 
-def read_folder(folder, config_name=None, vocab_file=None, ckpt_name=None):
+def read_folder(folder, config_name=None, vocab_file=None, ckpt_name=None, do_lower_case=None):
     """Finds the parts of a model in a folder.
 
     Args:
@@ -77,6 +81,7 @@ def read_folder(folder, config_name=None, vocab_file=None, ckpt_name=None):
         config_name, vocab_file: paths of others than the folder's own.
         ckpt_name: the checkpoint's name in the folder, or its path; None: the one recorded as the
             best, else the one that the folder's `checkpoint` file names.
+        do_lower_case: of a folder that does not say it; None: True.
 
     Returns:
         ModelFolder.
@@ -102,7 +107,7 @@ def read_folder(folder, config_name=None, vocab_file=None, ckpt_name=None):
                         "chid) and neither classifies nor compares texts; run_classifier.py "
                         "--do_predict uses it" % folder)
     tokenizer = _tokenizer(folder, vocab_file or find_vocabulary(folder),
-                           settings["do_lower_case"])
+                           _lower_case(folder, do_lower_case))
     tokenization.require_fits(tokenizer, config.vocab_size)
     head = heads.ClassifierHead(classes, settings["use_pooled_output"]) if classes else None
     labels = _labels(folder, settings["labels"], classes, prefix) if classes else []
@@ -150,6 +155,20 @@ def _tokenizer(folder, path, do_lower_case):
         raise UserError("--model_dir=%s holds no vocabulary: neither vocab.txt nor a SentencePiece "
                         "model (*%s)" % (folder, ", *".join(tokenization.SPM_ENDINGS)))
     return tokenization.from_file(path, do_lower_case)
+
+
+def _lower_case(folder, given):
+    """Returns whether the texts of a folder's model are lower-cased: as it says, or as given."""
+    for name in _CASE_FILES:
+        path = os.path.join(folder, name)
+        written = files.read_json(path) if files.exists(path) else {}
+        own = written.get("do_lower_case") if isinstance(written, dict) else None
+        if isinstance(own, bool):
+            if given is not None and given != own:
+                raise UserError("--do_lower_case=%s: the model was trained with %s, says %s"
+                                % (given, own, path))
+            return own
+    return given is None or given
 
 
 def _classifier_settings(folder):

@@ -287,7 +287,7 @@ class ReadingComprehension(object):
                     "max_seq_length", "warmup_proportion", "do_lower_case", "doc_stride",
                     "max_query_length")
     can_distill = False  # answers belong to tokens
-    head_file = "reading.json"
+    head_file = heads.READING_FILE
     head_flags = ("max_seq_length", "doc_stride", "max_query_length", "max_answer_length")
     dev_results = (("dev_f1", "eval_f1"), ("dev_exact_match", "eval_exact_match"))
 

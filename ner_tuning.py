@@ -199,7 +199,7 @@ class NamedEntities(object):
                     "max_seq_length", "warmup_proportion", "do_lower_case", "doc_stride",
                     "tag_scheme")
     can_distill = False  # answers belong to tokens
-    head_file = "entities.json"
+    head_file = heads.ENTITY_FILE
     head_flags = ("max_seq_length", "doc_stride")
     dev_results = (("dev_f1", "eval_f1"), ("dev_precision", "eval_precision"),
                    ("dev_recall", "eval_recall"))

@@ -36,6 +36,8 @@ def define_flags():
     flags.DEFINE_string("model_dir", None, "Folder of the model: a fine-tuned or pre-trained "
                         "checkpoint, its configuration and vocabulary.")
     flags.DEFINE_string("ckpt_name", None, "Checkpoint in it; else the best, or the last.")
+    flags.DEFINE_bool("do_lower_case", None, "Of a model whose folder does not say it: False if it "
+                      "was trained with --do_lower_case=False.")
     flags.DEFINE_string("model_name", "albert_zh", "Name in /v1/models/NAME:predict.")
     flags.DEFINE_integer("max_seq_length", None, "Tokens of a text or pair, at most; longer ones "
                          "are cut. None: as the model was fine-tuned, else 128.")
@@ -153,7 +155,8 @@ def _require_in_range(values):
 def _load(values):
     """Returns (Predictor, ready; tokens of a text, at most)."""
     inference.require_precision(values.precision)  # before it reads large files
-    model = inference.read_folder(values.model_dir, ckpt_name=values.ckpt_name)
+    model = inference.read_folder(values.model_dir, ckpt_name=values.ckpt_name,
+                                  do_lower_case=values.do_lower_case)
     length = (values.max_seq_length or model.max_seq_length
               or min(128, model.config.max_position_embeddings))
     predictor = inference.Predictor(model, max_seq_length=length,

@@ -174,7 +174,7 @@ class BertSim(object):
         chosen = {name: None if settings[name] == _DELIVERED[name] and find[name](self._folder)
                   else settings[name] for name in find}
         model = inference.read_folder(self._folder, chosen["config_name"], chosen["vocab_file"],
-                                      settings["ckpt_name"])
+                                      settings["ckpt_name"], settings["do_lower_case"])
         length = min(settings["max_seq_len"], model.max_seq_length or settings["max_seq_len"])
         predictor = inference.Predictor(model, settings["batch_size"], length,
                                         settings["gpu_memory_fraction"])
@@ -265,6 +265,8 @@ def define_flags():
     flags.DEFINE_string("ckpt_name", None, "Checkpoint in it.")
     flags.DEFINE_string("config_name", None, "Configuration, if not the one in model_dir.")
     flags.DEFINE_string("vocab_file", None, "Vocabulary, if not the one in model_dir.")
+    flags.DEFINE_bool("do_lower_case", None, "Of a model whose folder does not say it: False if it "
+                      "was trained with --do_lower_case=False.")
     flags.DEFINE_integer("batch_size", None, "Pairs computed at once, at most.")
     flags.DEFINE_integer("max_seq_len", None, "Tokens of a pair, at most; longer ones are cut.")
     flags.DEFINE_string("layer_indexes", None, "Layers that --cosine takes vectors from: -2 or "

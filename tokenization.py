@@ -20,6 +20,7 @@ SPM_WORD_START = "\u2581"   # SentencePiece: "▁" opens a word
 # Names of the five special entries, in the order pad, unk, cls, sep, mask.
 WORDPIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SPM_ENDINGS = (".model", ".spm")
+SETTINGS_FILE = "tokenizer_config.json"  # of transformers, and of converted models
 KEPT_AS = ("vocab.txt", "spm.model")  # names beside a checkpoint: WordPiece, SentencePiece
 SPM_SPECIALS = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
 

@@ -309,6 +309,19 @@ def test_a_folder_says_how_its_classifier_was_made(tmp_path):
     assert model.checkpoint == str(tmp_path / "model.ckpt")
 
 
+@pytest.mark.parametrize("name", ["classifier.json", "entities.json", "reading.json",
+                                  "tokenizer_config.json"])
+def test_whether_texts_are_lower_cased_is_said_by_the_folder_or_given(tmp_path, name):
+    folder = make_folder(tmp_path, classes=0)
+    assert inference.read_folder(folder).tokenizer.do_lower_case
+    assert not inference.read_folder(folder, do_lower_case=False).tokenizer.do_lower_case
+    write(folder, name, '{"do_lower_case": false}')
+    for given in (None, False):
+        assert not inference.read_folder(folder, do_lower_case=given).tokenizer.do_lower_case
+    with pytest.raises(UserError, match="--do_lower_case=True: the model was trained with False"):
+        inference.read_folder(folder, do_lower_case=True)
+
+
 def test_an_older_folder_gets_defaults(tmp_path):
     folder = make_folder(tmp_path, classes=3)
     model = inference.read_folder(folder)

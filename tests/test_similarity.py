@@ -163,6 +163,9 @@ def test_given_before_environment_before_file(monkeypatch):
     assert args.setting("batch_size", 9) == 9
     monkeypatch.setattr(args, "gpu_memory_fraction", 0.5)
     assert args.setting("gpu_memory_fraction") == 0.5
+    for told, wanted in (("False", False), ("true", True), ("", None)):
+        monkeypatch.setenv("ALBERT_ZH_DO_LOWER_CASE", told)
+        assert args.setting("do_lower_case") is wanted
     # Paths in args.py are seen from the project's folder, others from where the user is.
     for written, wanted in (("mine", os.path.join(ROOT, "mine")), ("/mine", "/mine"),
                             ("gs://mine", "gs://mine")):
@@ -175,7 +178,8 @@ def test_given_before_environment_before_file(monkeypatch):
     ("batch_size", "many", "ALBERT_ZH_BATCH_SIZE=many: a whole number from 1 on is needed"),
     ("batch_size", "0", "ALBERT_ZH_BATCH_SIZE=0"), ("max_seq_len", "4", "5 on"),
     ("layer_indexes", "-2;", "a list of layers"), ("gpu_memory_fraction", "1.5", "at most 1"),
-    ("num_train_epochs", "nan", "above 0"), ("learning_rate", "-1", "above 0")])
+    ("num_train_epochs", "nan", "above 0"), ("learning_rate", "-1", "above 0"),
+    ("do_lower_case", "perhaps", "True or False")])
 def test_values_are_checked(monkeypatch, name, value, message):
     monkeypatch.setenv(args.PREFIX + name.upper(), value)
     with pytest.raises(UserError, match=message):
