@@ -72,7 +72,7 @@ def test_each_method_is_compared_with_plain_fine_tuning(data, calls, tmp_path):
         assert plain == fgm == averaged
         assert plain[1]["init_checkpoint"] == str(tmp_path / "mine")
         assert plain[1]["max_train_steps"] == "7"
-    assert calls[0][1]["num_train_epochs"] == "1.5" and calls[3][1]["num_train_epochs"] == "2"
+    assert calls[0][1]["num_train_epochs"] == "3" and calls[3][1]["num_train_epochs"] == "1.5"
     lines = [line.split() for line in out.splitlines()]
     assert ["plain", "51.5", "±", "0.5", "51.5", "±", "0.5", "1"] in lines
     assert ["fgm=0.5", "53.5", "±", "0.5", "(+2.0)", "53.5", "±", "0.5", "(+2.0)", "+2.00", "4",

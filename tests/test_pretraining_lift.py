@@ -1,5 +1,6 @@
 """benchmarks/pretraining_lift.py: what it trains on, what it compares; the scripts do not run."""
 
+import collections
 import json
 import os
 import re
@@ -66,7 +67,15 @@ def calls(monkeypatch):
     return made
 
 
-def test_both_starts_are_fine_tuned_alike_and_compared(data, calls, tmp_path):
+@pytest.fixture()
+def two_rates(monkeypatch):
+    """Every task has two learning rates to choose from."""
+    monkeypatch.setattr(pretraining_lift, "TASKS", collections.OrderedDict(
+        (name, task._replace(rates=("1e-4", "4e-4")))
+        for name, task in pretraining_lift.TASKS.items()))
+
+
+def test_both_starts_are_fine_tuned_alike_and_compared(data, calls, two_rates, tmp_path):
     status, out, err = run_here(pretraining_lift, "--tasks=lcqmc,ner", "--seeds=1,2",
                                 "--steps=30,50", *data)
     assert status == 0, err
@@ -149,7 +158,7 @@ def test_a_checkpoint_that_is_given_is_not_made_again(data, calls, tmp_path):
     assert calls[0][1]["random_seed"] == "3"
 
 
-def test_what_was_finished_is_not_run_again(data, calls, tmp_path):
+def test_what_was_finished_is_not_run_again(data, calls, two_rates, tmp_path):
     given = ["--seeds=1,2", "--pretrained=" + write_model(tmp_path)] + data
     tables = []
     for tasks_of_call in ("lcqmc", "ner", "lcqmc,ner"):
