@@ -73,7 +73,8 @@ TASKS = collections.OrderedDict([
     ("lcqmc", Task("run_classifier.py", "lcqmc", "dev_accuracy", ("1e-4",), settings(6, 425))),
     ("reviews", Task("run_classifier.py", None, "dev_accuracy",
                      ("1e-4", "4e-4"), settings(3, 231))),
-    ("ner", Task("run_ner.py", "ner_people_daily", "dev_f1", ("5e-4",), settings(3, 281))),
+    ("ner", Task("run_ner.py", "ner_people_daily", "dev_f1",
+                 ("2e-4", "5e-4"), settings(3, 281))),
     # Windows no longer than what pre-training saw: beyond, positions are as random as at the start.
     ("cmrc2018", Task("run_mrc.py", "cmrc2018", "dev_f1",
                       ("2e-4",), settings(1, 294) + ("--doc_stride=96",))),
