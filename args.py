@@ -7,6 +7,7 @@ from the current folder, those written here from the project's folder.
 
 import os
 
+import files
 from errors import UserError
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
@@ -65,7 +66,7 @@ def setting(name, given=None):
     if os.environ.get(variable):
         return _checked(name, os.environ[variable], variable)
     value = globals()[name]
-    if name in _PATHS and value and "://" not in value:
+    if name in _PATHS and value and not files.is_remote(value):
         value = os.path.join(ROOT, value)
     return _checked(name, value, "args.py: " + name)
 

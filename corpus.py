@@ -115,6 +115,7 @@ def _lines_of_piece(piece):
         offset = piece.start
         if offset:
             stream.seek(offset - 1)
+            # To the start of the next line.
             offset += files.skip_line(piece.path, stream, MOST_LINE_BYTES) - 1
         for raw in files.bounded_lines(piece.path, stream, MOST_LINE_BYTES):
             if len(raw) >= MOST_LINE_BYTES:

@@ -42,7 +42,6 @@ from record_making import DYNAMIC, MASKINGS, STATIC
 
 MADE_BY = "create_pretraining_data.py"
 ENDING = ".tfrecord"
-SHARD_NUMBER = r"-\d{5,}-of-\d{5,}"
 COMPRESSIONS = collections.OrderedDict([("none", ""), ("gzip", ".gz")])
 ENGINES = ("local", "beam")
 
@@ -131,7 +130,7 @@ def find_shards(stem):
     folder, base = os.path.split(stem)
     if not files.is_dir(folder or "."):
         return []
-    pattern = re.compile(re.escape(base) + "(%s)?" % SHARD_NUMBER + re.escape(ENDING)
+    pattern = re.compile(re.escape(base) + "(%s)?" % files.SHARD_NUMBER + re.escape(ENDING)
                          + r"(\.gz)?")
     return [os.path.join(folder, name) for name in files.list_dir(folder or ".")
             if pattern.fullmatch(name)]
@@ -476,8 +475,7 @@ def check_settings(settings):
     if settings.shard_megabytes and (settings.num_shards > 1 or "," in names):
         raise UserError("--shard_megabytes and the number of shards are two ways to say the same: "
                         "give one of them")
-    if 0.0 < settings.shard_megabytes < 0.001:
-        raise UserError("--shard_megabytes=%s is less than a kilobyte" % settings.shard_megabytes)
+    workers.require_shard_size(settings.shard_megabytes)
     if settings.masking == DYNAMIC and settings.pad_records:
         raise UserError("--pad_records is for other codebases, which cannot read --masking=dynamic")
 
@@ -488,7 +486,7 @@ def check_paths(settings, inputs, outputs):
     if outputs.names and settings.num_shards not in (1, len(names)):
         raise UserError("--num_shards=%d does not fit the %d names of --output_file: leave it out"
                         % (settings.num_shards, len(names)))
-    numbered = outputs.names or re.search(SHARD_NUMBER + "$", outputs.stem)
+    numbered = outputs.names or re.search(files.SHARD_NUMBER + "$", outputs.stem)
     if settings.masking == DYNAMIC and numbered:
         raise UserError("--output_file=%s: with --masking=dynamic give one name, without a shard's "
                         "number, and --num_shards: training looks for one summary of all shards"

@@ -34,7 +34,7 @@ def require_bfloat16(instead):
     """
     lack = runtime.why_no_bfloat16()
     if local_devices():
-        lack = "GPUs are used here, which it is not for; use --precision=" + instead
+        lack = "GPUs are used here, and it is for CPUs; use --precision=" + instead
     if lack:
         raise UserError("--precision=bfloat16: " + lack)
 

@@ -19,6 +19,8 @@ import zlib
 from console import say
 from errors import UserError
 
+SHARD_NUMBER = r"-\d{5,}-of-\d{5,}"  # pattern of what tells apart the names of several files
+
 
 # ---------------------------------------------------------------------------------------------
 # Paths: the local file system, or TensorFlow's for anything with a scheme

@@ -62,10 +62,8 @@ _CASE_FILES = (heads.CLASSIFIER_FILE, heads.ENTITY_FILE, heads.READING_FILE,
                tokenization.SETTINGS_FILE)
 
 # Of a folder that does not say how its classifier was made: as the scripts' defaults are.
-_DEFAULTS = {"labels": None, "max_seq_length": None, "do_lower_case": True,
-             "use_pooled_output": True, "truncate": "head"}
-_TYPES = {"labels": list, "max_seq_length": int, "do_lower_case": bool,
-          "use_pooled_output": bool, "truncate": str}
+_DEFAULTS = {"labels": None, "max_seq_length": None, "use_pooled_output": True, "truncate": "head"}
+_TYPES = {"labels": list, "max_seq_length": int, "use_pooled_output": bool, "truncate": str}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -163,11 +161,14 @@ def _lower_case(folder, given):
         path = os.path.join(folder, name)
         written = files.read_json(path) if files.exists(path) else {}
         own = written.get("do_lower_case") if isinstance(written, dict) else None
-        if isinstance(own, bool):
-            if given is not None and given != own:
-                raise UserError("--do_lower_case=%s: the model was trained with %s, says %s"
-                                % (given, own, path))
-            return own
+        if own is None:
+            continue
+        if not isinstance(own, bool):
+            raise UserError("%s: do_lower_case must not be %r" % (path, own))
+        if given is not None and given != own:
+            raise UserError("--do_lower_case=%s: the model was trained with %s, says %s"
+                            % (given, own, path))
+        return own
     return given is None or given
 
 

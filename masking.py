@@ -26,7 +26,7 @@ Spec.__doc__ = """How records are masked; see instances.Masking and instances.En
 ordinary_ids: int32 array, candidates for random replacement; twins: int32 array, of each id the one
 to predict within a word; None where it is the id itself."""
 
-_SHARD = re.compile(r"(-\d{5,}-of-\d{5,})?\.tfrecord(\.gz)?$")
+_SHARD = re.compile("(%s)?" % files.SHARD_NUMBER + r"\.tfrecord(\.gz)?$")
 
 
 # ---------------------------------------------------------------------------------------------

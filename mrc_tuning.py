@@ -219,7 +219,8 @@ class Reader(classifier.Tuner):
         fingerprint = files.fingerprint(prefix + ".index")
         for folder in (os.path.dirname(prefix), self._run.output_dir):
             for row in selection.recorded(folder):
-                if row["fingerprint"] == fingerprint and row.get("threshold_is_tuned"):
+                if (row["fingerprint"] == fingerprint and "null_score_threshold" in row
+                        and row.get("threshold_is_tuned", True)):
                     return row["null_score_threshold"]
         say("WARNING: the passage may hold no answer, and no threshold was tuned for %s: taking 0; "
             "evaluate it with --do_eval, or give --null_score_threshold" % prefix)

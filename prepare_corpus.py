@@ -543,8 +543,8 @@ def find_older(outputs):
     folder, base = os.path.split(outputs.stem)
     if not files.is_dir(folder or "."):
         return []
-    pattern = re.compile(re.escape(base) + r"(-\d{5,}-of-\d{5,}|%s)?\.txt(\.gz)?"
-                         % re.escape(HELD_OUT))
+    pattern = re.compile(re.escape(base) + r"(%s|%s)?\.txt(\.gz)?"
+                         % (files.SHARD_NUMBER, re.escape(HELD_OUT)))
     found = [os.path.join(folder, name) for name in files.list_dir(folder or ".")
              if pattern.fullmatch(name)]
     return found + workers.older_report(outputs.report, MADE_BY)
@@ -923,8 +923,7 @@ def check_settings(settings):
     if settings.shard_megabytes and settings.num_shards > 1:
         raise UserError("--shard_megabytes and --num_shards are two ways to say the same: give one "
                         "of them")
-    if 0.0 < settings.shard_megabytes < 0.001:
-        raise UserError("--shard_megabytes=%s is less than a kilobyte" % settings.shard_megabytes)
+    workers.require_shard_size(settings.shard_megabytes)
     if 0 < settings.max_characters < settings.min_characters:
         raise UserError("--max_characters=%d is less than --min_characters=%d" % (
             settings.max_characters, settings.min_characters))

@@ -275,6 +275,7 @@ def _raw_lines(piece):
         offset = piece.start
         if offset:
             stream.seek(offset - 1)
+            # To the start of the next line.
             offset += files.skip_line(piece.path, stream, LINE_BYTES + 1) - 1
         for raw in files.bounded_lines(piece.path, stream, LINE_BYTES + 1):
             if len(raw) > LINE_BYTES:

@@ -213,6 +213,12 @@ def remove(folder):
     os.rmdir(folder)
 
 
+def require_shard_size(megabytes):
+    """Raises UserError for --shard_megabytes too small to hold anything; 0: not given."""
+    if 0.0 < megabytes < 0.001:
+        raise UserError("--shard_megabytes=%s is less than a kilobyte" % megabytes)
+
+
 def older_report(path, made_by):
     """Returns [path] for a JSON report that a script wrote before, [] where there is no file.
 

