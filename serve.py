@@ -12,6 +12,7 @@ Needs Python 3.9 or newer and the packages of requirements/serve.txt.
 
 import ipaddress
 import os
+import re
 import signal
 import socket
 import sys
@@ -45,6 +46,9 @@ def define_flags():
     flags.DEFINE_integer("port", 8501, "Port to listen at; 0: a free one.")
     flags.DEFINE_string("token_file", None, "File with the token that requests must bear "
                         "(Authorization: Bearer ...); or set %s." % TOKEN_VARIABLE)
+    flags.DEFINE_list("allowed_hosts", [], "Names in the header Host that are answered beside "
+                      "this machine's own, where neither --host nor a token keeps others out: that "
+                      "of a reverse proxy.")
     flags.DEFINE_integer("max_batch", 32, "Texts computed together, at most; 1: each by itself.")
     flags.DEFINE_float("max_delay_ms", 2.0, "Milliseconds that a text waits for others to be "
                        "computed with, at most.")
@@ -105,6 +109,16 @@ def read_token(token_file, environ):
         raise UserError("%s: a token has at least %d characters, all of them visible ASCII; for "
                         "example: openssl rand -hex 32" % (source, SHORTEST_TOKEN))
     return token.encode("ascii")
+
+
+def hosts_of(values):
+    """Returns the names of --allowed_hosts, without ports, as the header Host is compared."""
+    names = [name.strip().lower().rstrip(".") for name in values.allowed_hosts]
+    for name in names:
+        if not re.fullmatch("[a-z0-9._-]+", name):
+            raise UserError("--allowed_hosts=%s: names such as model.example.com, without http:// "
+                            "and port, are expected" % ",".join(values.allowed_hosts))
+    return names
 
 
 def bind(host, port):
@@ -206,9 +220,10 @@ def main(_):
     batching = request_batching.Settings(FLAGS.max_batch, FLAGS.max_delay_ms / 1e3,
                                          FLAGS.max_queue, _workers(FLAGS, predictor.model))
     engine = service.Engine(predictor, FLAGS.model_name, length, batching, limits)
-    app = service.make_app(engine, token)
     host, port = bound.getsockname()[:2]
-    if token is None and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+    is_local = ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    app = service.make_app(engine, token, hosts_of(FLAGS) if is_local and token is None else None)
+    if token is None and not is_local:
         console.say("WARNING: everyone who reaches %s can use the model: no token is asked for; "
                     "set one with --token_file, or listen at 127.0.0.1" % host)
     console.say("Model: %s (%s)" % (predictor.model.checkpoint,

@@ -6,9 +6,11 @@ serve.py runs it. Needs the packages of requirements/serve.txt and Python 3.9 or
 import asyncio
 import hashlib
 import hmac
+import ipaddress
 import json
 import mimetypes
 import os
+import re
 import time
 
 import console
@@ -297,15 +299,18 @@ ANSWERS = {"similarity": _similarity, "classify": _classify, "embed": _embed,
 # The application
 # ---------------------------------------------------------------------------------------------
 
-def make_app(engine, token=None):
+def make_app(engine, token=None, hosts=None):
     """Returns the ASGI application.
 
     Args:
         engine: Engine; the caller closes it once the application has ended.
         token: bytes that every request for an answer must bear; None: none is asked for.
+        hosts: names that the service may be called by, beside those of this machine itself; None:
+            any name. Where nothing but the address keeps others out, a web page must not reach the
+            service under a name of its own that it has pointed to 127.0.0.1 (DNS rebinding).
     """
     endpoints = service_api.endpoints(engine.limits, engine.sizes)
-    document = service_api.openapi(endpoints, engine.name, token is not None)
+    document = service_api.openapi(endpoints, engine.name, token is not None, hosts is not None)
     routes = [Route(endpoint.path, _poster(engine, endpoint, ANSWERS[name]), methods=["POST"],
                     name=name) for name, endpoint in endpoints.items()]
 
@@ -338,7 +343,7 @@ def make_app(engine, token=None):
         RefusedError: _refusal, HTTPException: _http_refusal, ClientDisconnect: _gone,
         Exception: _failure})
     app.router.redirect_slashes = False
-    return Gate(app, engine, token)
+    return Gate(app, engine, token, hosts)
 
 
 def _poster(engine, endpoint, answer):
@@ -443,10 +448,10 @@ def _file_route(path, name):
 # ---------------------------------------------------------------------------------------------
 
 class Gate(object):
-    """Around the application: token, number of requests, figures, headers, unexpected errors."""
+    """Around the application: host, token, number of requests, figures, headers, errors."""
 
-    def __init__(self, app, engine, token):
-        self._app, self._engine, self._token = app, engine, token
+    def __init__(self, app, engine, token, hosts):
+        self._app, self._engine, self._token, self._hosts = app, engine, token, hosts
         self._under_way = 0
         self._known = frozenset(route.path for route in app.routes)
 
@@ -480,6 +485,9 @@ class Gate(object):
 
     def _passed(self, scope):
         """Returns the application, or what refuses the request."""
+        if self._hosts is not None and not is_called_by(_host_of(scope), self._hosts):
+            return _json({"error": "this name in the header Host is not of this machine; the "
+                          "service takes it with --allowed_hosts"}, 421)
         if scope["path"] in OPEN:
             return self._app
         if self._token is not None and not self._bears_token(scope):
@@ -509,6 +517,33 @@ class Gate(object):
         cached = path in PAGES
         return list(headers) + SECURITY_HEADERS + (
             [] if cached else [(b"cache-control", b"no-store")])
+
+
+def _host_of(scope):
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"),
+                "")
+
+
+def is_called_by(host, names):
+    """Whether a header Host is an address or name of this machine itself, or one of `names`.
+
+    Without the header it is no browser that calls. The port does not matter.
+
+    >>> is_called_by("localhost:8501", []), is_called_by("[::1]:8501", [])
+    (True, True)
+    >>> is_called_by("example.com", []), is_called_by("example.com", ["example.com"])
+    (False, True)
+    """
+    found = re.fullmatch(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::[0-9]*)?", host.strip().lower())
+    if not found:
+        return False
+    name = (found.group(1) or found.group(2) or "").rstrip(".")
+    if not name and not host.strip() or name == "localhost" or name in names:
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _kinds(error):

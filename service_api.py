@@ -336,16 +336,17 @@ _REFUSALS = {
     400: "The body is not JSON", 401: "The token is missing or wrong", 404: "No such model",
     408: "The body came too slowly", 409: "The model cannot do this",
     413: "The body is too large", 415: "The body is not declared as JSON",
+    421: "The Host is no name of this machine",
     422: "A field is wrong", 429: "Too many requests; ask again after Retry-After seconds",
     504: "No answer in time"}
 
 
-def openapi(found, model_name, with_token):
+def openapi(found, model_name, with_token, with_hosts=False):
     """Returns the OpenAPI document as a dict.
 
     Args:
         found: what `endpoints` returns; model_name: as in /v1/models/; with_token: whether one is
-            asked for.
+            asked for; with_hosts: whether only some names may stand in the header Host.
     """
     models = [(endpoint.asks, "validation") for endpoint in found.values()]
     models += [(endpoint.answers, "serialization") for endpoint in found.values()]
@@ -364,7 +365,7 @@ def openapi(found, model_name, with_token):
 
     refusals = {str(status): {"description": reason, "content": content(
         ErrorAnswer, "serialization")} for status, reason in _REFUSALS.items()
-        if with_token or status != 401}
+        if (with_token or status != 401) and (with_hosts or status != 421)}
     paths = {}
     for name, endpoint in found.items():
         operation = {

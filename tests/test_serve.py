@@ -501,6 +501,33 @@ def test_a_token_opens_the_service(predictors, capsys):
 
 
 @needs_packages
+def test_only_this_machines_names_are_answered_where_nothing_else_protects(predictors):
+    engine = make_engine(predictors[0])
+    app = service.make_app(engine, hosts=["model.example.com"])
+    for host, status in [("localhost", 200), ("LocalHost:8501", 200), ("127.0.0.1:8501", 200),
+                         ("127.0.0.2", 200), ("[::1]:8501", 200), ("model.example.com:80", 200),
+                         ("Model.Example.com.", 200), ("evil.example.com", 421),
+                         ("127.0.0.1.example.com", 421), ("10.0.0.1:8501", 421),
+                         ("localhost@example.com", 421), (":8501", 421), ("[", 421)]:
+        for path in ("/v1/model", "/", "/healthz"):
+            assert call(app, "GET", path, headers={"Host": host}).status_code == status, host
+    assert "--allowed_hosts" in call(app, "GET", "/", headers={"Host": "x"}).json()["error"]
+    document = call(app, "GET", "/openapi.json", headers={"Host": "localhost"}).json()
+    assert "421" in document["paths"]["/v1/embed"]["post"]["responses"]
+    engine.close()
+
+
+@needs_packages
+def test_names_of_hosts():
+    assert service.is_called_by("", [])  # HTTP/1.0, which no browser speaks
+    values = argparse.Namespace(allowed_hosts=["Model.example.com", "a-b.local."])
+    assert serve.hosts_of(values) == ["model.example.com", "a-b.local"]
+    for name in ("http://a", "a:80", "", "*"):
+        with pytest.raises(UserError, match="--allowed_hosts="):
+            serve.hosts_of(argparse.Namespace(allowed_hosts=[name]))
+
+
+@needs_packages
 def test_figures(predictors):
     engine = make_engine(predictors[0])
     app = service.make_app(engine)
