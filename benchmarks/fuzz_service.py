@@ -67,7 +67,7 @@ def proper(name="embed"):
 
 
 def _post(path, body, content_type="application/json", more=()):
-    lines = ["POST %s HTTP/1.1" % path, "Host: x", "Content-Length: %d" % len(body)]
+    lines = ["POST %s HTTP/1.1" % path, "Host: localhost", "Content-Length: %d" % len(body)]
     if content_type is not None:
         lines.append("Content-Type: " + content_type)
     lines += more
@@ -172,7 +172,7 @@ def _wrong_header(generator):
 
 def _chunked(generator):
     """A body in chunks that are too many, or wrong."""
-    head = (b"POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = (b"POST /v1/embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n")
     body = json.dumps(PROPER["embed"]).encode("ascii")
     data, complete = generator.choice([
@@ -187,16 +187,18 @@ def _wrong_place(generator):
     """A path or a method that does not exist."""
     method = generator.choice(["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE"])
     data = generator.choice([
-        lambda: "%s %s HTTP/1.1\r\nHost: x\r\n\r\n" % (method, generator.choice(
+        lambda: "%s %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % (method, generator.choice(
             sorted(PATHS.values()))),
-        lambda: "GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % generator.choice([
+        lambda: "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % generator.choice([
             "/x", "/v1", "/v1/", "/v1/models", "/v1/models/other", "/v1/models/", "//", "/..",
             "/page.css/", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/%00", "/%ff%fe",
             "/%", "/web/page.js", "/.git/config", "/service.py", "/" + "a" * 9000, "/v1/embed/",
             "/index.html", "*", "/%F0%9F%98%80"]),
-        lambda: "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n" % generator.choice([
-            "/", "/healthz", "/metrics", "/v1/model", "/v1/models/other:predict", "/openapi.json",
-            "/v1/models/albert_zh:regress", "/v1/models/:predict", "/v1/models/albert_zh:x/"]),
+        lambda: "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n" % (
+            generator.choice([
+                "/", "/healthz", "/metrics", "/v1/model", "/v1/models/other:predict",
+                "/openapi.json", "/v1/models/albert_zh:regress", "/v1/models/:predict",
+                "/v1/models/albert_zh:x/"])),
     ])()
     return Malformed("wrong place", data.encode("ascii"), True, False)
 
@@ -209,16 +211,16 @@ def _no_http(generator):
         lambda: b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)),
         lambda: b"GET /\r\n\r\n", lambda: b"GET / HTTP/9.9\r\n\r\n", lambda: b"\r\n" * 50,
         lambda: b"get / http/1.1\r\n\r\n", lambda: b"GET  /  HTTP/1.1\r\n\r\n",
-        lambda: b"FOO /v1/embed HTTP/1.1\r\nHost: x\r\n\r\n",
+        lambda: b"FOO /v1/embed HTTP/1.1\r\nHost: localhost\r\n\r\n",
         lambda: b"GET /x HTTP/1.1\r\nno colon here\r\n\r\n",
         lambda: b"GET /x HTTP/1.1\r\n: empty\r\n\r\n",
         lambda: b"GET /x HTTP/1.1\r\nA: b\x00c\r\n\r\n",
-        lambda: b"GET /\xe5\xa4\xa9 HTTP/1.1\r\nHost: x\r\n\r\n",
+        lambda: b"GET /\xe5\xa4\xa9 HTTP/1.1\r\nHost: localhost\r\n\r\n",
         lambda: b"GET /x HTTP/1.1\r\nA: " + b"a" * generator.choice([40000, 400000]) + b"\r\n\r\n",
         lambda: b"GET /x HTTP/1.1\r\n" + b"A: b\r\n" * generator.choice([8000, 50000]) + b"\r\n",
         lambda: b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\n\r\n",
-        lambda: b"GET /x HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                b"Sec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        lambda: b"GET /x HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+                b"Connection: Upgrade\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n\r\n",
     ])()
     return Malformed("no HTTP", data, False, True)
 
