@@ -353,10 +353,18 @@ def run_all(runs, places):
                     del active[place]
                     _end(started, status, failed)
     except BaseException as error:
-        _pass_on(active.values(), signal.SIGINT if isinstance(error, KeyboardInterrupt)
-                 else signal.SIGTERM)
+        _pass_on(active.values(), _signal_of(error))
         raise
     return failed
+
+
+def _signal_of(error):
+    """Returns the signal that an error here came from; SIGTERM for any other one."""
+    if isinstance(error, KeyboardInterrupt):
+        return signal.SIGINT
+    # Who writes to the same terminal has to know, too, that it is gone.
+    is_hangup = isinstance(error, SystemExit) and error.code == 128 + signal.SIGHUP
+    return signal.SIGHUP if is_hangup else signal.SIGTERM
 
 
 def _start(run, place):

@@ -1,17 +1,19 @@
-"""Ctrl-C and SIGTERM: training saves a checkpoint before it ends, all else ends at once.
+"""Ctrl-C, SIGTERM and a closed terminal: training saves a checkpoint first, all else ends at once.
 
-Either way the run says in one sentence how to go on, and its exit status is the shells' 130 or 143.
+Either way the run says in one sentence how to go on, and its exit status is the shells' 130, 143 or
+129. Under nohup a closed terminal means nothing.
 """
 
 import contextlib
 import os
 import signal
+import stat
 import sys
 import threading
 
 from console import say
 
-NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
 
 def end(number, sentence):
@@ -20,25 +22,43 @@ def end(number, sentence):
     Args:
         number: the signal's; sentence: what is said.
     """
+    _leave_terminal(number)
     sys.stdout.flush()
     say("ERROR: " + sentence)
     sys.exit(128 + number)
 
 
+def _leave_terminal(number):
+    """After SIGHUP the terminal is gone: a word to it would be an error amid the tidying up."""
+    if number != signal.SIGHUP:
+        return
+    for output in (1, 2):
+        with contextlib.suppress(OSError):  # it may be closed
+            if stat.S_ISCHR(os.fstat(output).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+
+
+def _is_unheard(number):
+    """Whether the process was started with SIGHUP ignored, as nohup does; that stays so."""
+    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
+
+
 @contextlib.contextmanager
 def terminable():
-    """Within the block, SIGTERM ends the run as Ctrl-C does: what was being written is tidied up.
+    """Within the block, SIGTERM and SIGHUP end the run as Ctrl-C does: work is tidied up.
 
     It is Python's own thread that signals interrupt; in another one the block changes nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _end_at_once)
+    before = {number: signal.signal(number, _end_at_once)
+              for number in (signal.SIGTERM, signal.SIGHUP) if not _is_unheard(number)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -64,8 +84,9 @@ def deferred():
 
 def _end_at_once(number, frame):
     del frame
-    signal.signal(number, signal.SIG_DFL)  # a second one does not wait for any tidying up
-    end(number, "ended by SIGTERM; give the same command again to go on")
+    # A second one does not wait for tidying up. Of a closed terminal shell and kernel both tell.
+    signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)
+    end(number, "ended by %s; give the same command again to go on" % NAMES[number])
 
 
 class Watch(object):
@@ -90,7 +111,8 @@ class Watch(object):
         os.set_blocking(writing, False)
         self._fd_before = signal.set_wakeup_fd(writing)
         for number in NAMES:  # the wakeup needs a handler, which itself has nothing to do
-            self._before[number] = signal.signal(number, lambda *_: None)
+            if not _is_unheard(number):
+                self._before[number] = signal.signal(number, lambda *_: None)
         self._thread = threading.Thread(target=self._read, args=(reading,), daemon=True)
         self._thread.start()
         return self
@@ -113,6 +135,9 @@ class Watch(object):
             number = came[0]
             if number not in NAMES:
                 continue
+            _leave_terminal(number)
+            if self.number is not None and number == signal.SIGHUP:
+                continue  # shell and kernel both tell of it
             if self.number is not None:
                 say("ERROR: ended at once by a second %s; give the same command again to go on "
                     "from the last checkpoint" % NAMES[number])

@@ -320,7 +320,8 @@ def test_gpus_are_counted_by_their_own_tool(tmp_path, monkeypatch):
     assert clue_runs.devices([]) == ["0", "1"]
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("number, status", [
+    (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_reach_the_runs(place, number, status):
     """What is under way ends, nothing else is started, and the same command goes on."""
     for name in os.listdir(ROOT):

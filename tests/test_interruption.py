@@ -207,6 +207,54 @@ def test_a_second_signal_ends_at_once():
     assert "Ctrl-C: saving a checkpoint" in err and "ended at once by a second SIGTERM" in err
 
 
+@pytest.mark.parametrize("in_training, status", [(True, 0), (False, 129)])
+def test_a_closed_terminal_is_a_signal_to_end(tmp_path, in_training, status):
+    """It comes twice, from the shell and the kernel, and nothing can be written to it any more."""
+    ready, done = str(tmp_path / "ready"), str(tmp_path / "done")
+    program = (
+        "import fcntl, os, signal, sys, termios, time; sys.path.insert(0, %r)\n"
+        "import interruption\nfrom console import say\n"
+        "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+        "with interruption.terminable():\n"
+        "    if %r:\n"
+        "        with interruption.Watch() as watch:\n"
+        "            open(%r, 'w').close()\n"
+        "            while watch.number is None: time.sleep(0.01)\n"
+        "            os.kill(os.getpid(), signal.SIGHUP)\n"
+        "            time.sleep(0.3)\n"
+        "    else:\n"
+        "        try:\n"
+        "            open(%r, 'w').close()\n"
+        "            time.sleep(30)\n"
+        "        finally:\n"
+        "            os.kill(os.getpid(), signal.SIGHUP)\n"
+        "            say('tidied up'); print('indeed', flush=True)\n"
+        "            open(%r, 'w').close()\n"
+        "say('saved'); print('indeed', flush=True)\n"
+        "open(%r, 'w').close()\n" % (ROOT, in_training, ready, ready, done, done))
+    master, slave = os.openpty()
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=slave, stdout=slave,
+                               stderr=slave, start_new_session=True)
+    os.close(slave)
+    deadline = time.time() + 60
+    while not os.path.exists(ready) and time.time() < deadline:
+        time.sleep(0.05)
+    os.close(master)
+    assert process.wait(60) == status
+    assert os.path.exists(done)
+
+
+def test_nohup_is_heard_of_by_nobody():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruption.terminable(), interruption.Watch() as watch:
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.2)
+        assert watch.number is None and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_handlers_are_put_back():
     before = [signal.getsignal(number) for number in interruption.NAMES]
     with interruption.terminable():
