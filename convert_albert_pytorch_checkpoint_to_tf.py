@@ -87,8 +87,8 @@ def read_weights(folder, config, settings):
     weights = hugging_face.to_weights(tensors, names)
     _require_shapes(folder, weights, config)
     if not has_pooler:
-        say("WARNING: %s has no pooler (a masked-word model has none): what starts from the "
-            "checkpoint needs --allow_partial_init" % folder)
+        say("WARNING: %s has no pooler (a masked-word model has none): it gives vectors and words "
+            "for masks, but training from it needs --allow_partial_init" % folder)
     return weights
 
 

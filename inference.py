@@ -38,6 +38,7 @@ NARROW = 512
 # Tokens of one run on a CPU: larger ones fall out of its cache (the same with --most_tokens).
 MOST_TOKENS = 1024
 PRECISIONS = ("float32", "bfloat16")
+_POOLER = "bert/pooler/"
 WINDOW = 1024  # texts that are turned into features, sorted by length and computed at a time
 
 ModelFolder = collections.namedtuple("ModelFolder", [
@@ -264,8 +265,13 @@ def build(model):
     if model.fills_masks:
         positions = tf.placeholder(tf.int32, [None, None], name="positions")
         words = tf.nn.softmax(heads.word_logits(model.config, encoder, positions), name="words")
+    there = checkpoints.read_shapes(model.checkpoint)
+    lacks_pooler = not any(name.startswith(_POOLER) for name in there)
+    uses_pooler = model.head is not None and model.head.use_pooled_output
+    # Hugging Face's masked-word models have no pooler; then its variables stand here unused.
     shapes = {variable.op.name: tuple(variable.shape.as_list())
-              for variable in tf.trainable_variables()}
+              for variable in tf.trainable_variables()
+              if uses_pooler or not (lacks_pooler and variable.op.name.startswith(_POOLER))}
     checkpoints.load(checkpoints.fit_with_heads(model.checkpoint, shapes))
     return Outputs(inputs, encoder, probabilities, positions, words)
 

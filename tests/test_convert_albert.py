@@ -514,6 +514,20 @@ def test_a_model_of_transformers_own_making(tmp_path, torch):
         if not told:
             model = inference.read_folder(str(target))
             assert model.labels == (["0", "1"] if model.head else [])
+        if kind == "AlbertForMaskedLM":
+            words_are_theirs(torch, getattr(transformers, kind).from_pretrained(source), target)
+
+
+def words_are_theirs(torch, theirs, folder):
+    """A masked-word model of theirs has no pooler; what we fill masks with is the same."""
+    with inference.Predictor(inference.read_folder(str(folder))) as predictor:
+        ids = predictor.model.tokenizer.convert_tokens_to_ids(["[CLS]", "天", "[MASK]", "[SEP]"])
+        with torch.no_grad():
+            scores = theirs.eval()(torch.tensor([ids])).logits[0, 2].softmax(-1).numpy()
+        words, = predictor.masked_words(["天[MASK]"], top=60)[0]
+    found = dict(words)
+    for index, word in enumerate(vocabulary(60)):
+        assert found[word] == pytest.approx(scores[index], abs=2e-5)
 
 
 @pytest.mark.parametrize("changes, fragments", [

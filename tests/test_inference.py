@@ -176,6 +176,32 @@ def test_texts_without_masks_are_refused(tmp_path, texts, top, message):
         assert ready.masked_words([]) == []
 
 
+@pytest.mark.parametrize("settings", [TINY, GOOGLE], ids=["albert_zh", "google"])
+def test_a_masked_word_model_without_pooler_fills_masks(tmp_path, settings):
+    folder = make_folder(tmp_path / "whole", settings, classes=0)
+    weights = helpers.read_checkpoint(os.path.join(folder, "model.ckpt"))
+    other = make_folder(tmp_path / "masked", settings, classes=0, name="before.ckpt")
+    for ending in ("index", "data-00000-of-00001"):
+        os.remove("%s/before.ckpt.%s" % (other, ending))
+    helpers.write_checkpoint(os.path.join(other, "model.ckpt"), {
+        name: value for name, value in weights.items() if "pooler" not in name})
+    texts, found = ["天[MASK]人", "[MASK]来"], []
+    for one in (folder, other):
+        with inference.Predictor(inference.read_folder(one)) as ready:
+            found.append((ready.masked_words(texts), ready.vectors(TEXTS)))
+    assert found[0][0] == found[1][0]
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
+def test_a_classifier_of_the_first_token_needs_its_pooler(tmp_path):
+    folder = make_folder(tmp_path)
+    weights = helpers.read_checkpoint(os.path.join(folder, "model.ckpt"))
+    helpers.write_checkpoint(os.path.join(folder, "model.ckpt"), {
+        name: value for name, value in weights.items() if "pooler" not in name})
+    with pytest.raises(UserError, match="bert/pooler/dense/bias .* is missing"):
+        inference.Predictor(inference.read_folder(folder))
+
+
 def test_a_classifier_that_has_no_words_says_so(predictor):
     with pytest.raises(UserError, match="no masked-word head: use a checkpoint of pre-training"):
         predictor.masked_words(["天[MASK]"])
