@@ -24,6 +24,7 @@ import json
 import logging
 import os
 import re
+import stat
 import struct
 import tempfile
 import threading
@@ -288,11 +289,27 @@ class Vocabulary(object):
     def unpack(self):
         """Returns the Making with the path of a local copy, which all runs on a machine share."""
         digest = hashlib.sha256(self._content).hexdigest()[:32]
-        path = os.path.join(tempfile.gettempdir(), "albert-%d-%s" % (os.getuid(), digest))
+        path = os.path.join(_own_folder(), digest)
         if not (os.path.exists(path) and files.fingerprint(path).startswith(digest)):
             with files.atomic_write(path) as stream:
                 stream.write(self._content)
         return self._making._replace(**{self._name: path})
+
+
+def _own_folder():
+    """Returns a folder for temporary files that other users of the machine cannot write to.
+
+    Raises:
+        UserError: something else has its name.
+    """
+    path = os.path.join(tempfile.gettempdir(), "albert-%d" % os.getuid())
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    found = os.lstat(path)  # not where a link leads to
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise UserError("%s is not a folder that this user alone can write to: remove it, or set "
+                        "TMPDIR" % path)
+    return path
 
 
 def survey_piece(piece):

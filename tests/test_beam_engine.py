@@ -301,7 +301,9 @@ def test_buckets_grow_in_number_then_in_size():
 
 
 def test_the_vocabulary_travels_by_its_content(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(beam_engine.tempfile, "gettempdir", lambda: str(tmp_path / "local"))
+    local = tmp_path / "temporary"
+    local.mkdir()
+    monkeypatch.setattr(beam_engine.tempfile, "gettempdir", lambda: str(local))
     copy = tmp_path / "v.txt"
     content = read(settings.vocab_file)
     copy.write_bytes(content)
@@ -314,6 +316,15 @@ def test_the_vocabulary_travels_by_its_content(settings, tmp_path, monkeypatch):
         stream.write(b"?")
     assert vocabulary.unpack() == unpacked
     assert read(unpacked.vocab_file) == content
+    own, = local.iterdir()
+    own.chmod(0o777)
+    with pytest.raises(UserError, match="albert-.* is not a folder that this user alone"):
+        vocabulary.unpack()
+    own.rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").chmod(0o700)
+    own.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="remove it, or set TMPDIR"):
+        vocabulary.unpack()
 
 
 # ---------------------------------------------------------------------------------------------
