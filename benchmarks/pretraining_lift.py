@@ -19,7 +19,6 @@ of dev and test, as one has them who pre-trains for a domain; --notask_texts lea
 
 import collections
 import os
-import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -29,26 +28,22 @@ import checkpoints  # noqa: E402 - the project's modules lie one folder up
 import errors  # noqa: E402
 import files  # noqa: E402
 import numpy as np  # noqa: E402
+import pretraining_steps  # noqa: E402
 import reading_comprehension  # noqa: E402
 import results_table  # noqa: E402
 import reviews  # noqa: E402
-import sentence_splitting  # noqa: E402
 import tasks  # noqa: E402
 from absl import flags  # noqa: E402
-from console import say, table  # noqa: E402
+from console import table  # noqa: E402
 from errors import UserError  # noqa: E402
+from pretraining_steps import CONFIG, VOCABULARY, Rate, Stage, documents_of, run  # noqa: E402
 
 FLAGS = flags.FLAGS
 SHARED_DATA = os.environ.get("ALBERT_ZH_SHARED_DATA",
                              os.path.join(os.path.dirname(ROOT), "shared", "data"))
-CONFIG = os.path.join(ROOT, "albert_config", "albert_config_tiny.json")
-VOCABULARY = os.path.join(ROOT, "albert_config", "vocab.txt")
 
-Stage = collections.namedtuple("Stage", ["length", "predictions", "batch"])
-Stage.__doc__ = """A part of pre-training: at most so many tokens, masked ones, records of a step.
-
-Among few words a model soon finds what each has to do with its neighbours; among many it long gives
-no more than the words' frequencies."""
+# Among few words a model soon finds what each has to do with its neighbours; among many it long
+# gives no more than the words' frequencies.
 STAGES = (Stage(32, 7, 64), Stage(128, 26, 32))
 EVALUATION_SHARE = 50  # one document in so many is kept for evaluating pre-training
 STARTS = ("random", "pretrained")
@@ -109,15 +104,6 @@ def define_flags():
 # Steps
 # ---------------------------------------------------------------------------------------------
 
-def run(script, *arguments):
-    """Runs one of the project's scripts; UserError if it fails."""
-    command = [sys.executable, os.path.join(ROOT, script)] + list(arguments)
-    say("Running: " + " ".join(command))
-    if subprocess.call(command, stdout=sys.stderr.fileno()):
-        raise UserError("%s failed (see above); the same command goes on from where it was"
-                        % script)
-
-
 def newspaper_documents(path):
     """Returns the documents of a file with a sentence a line and a blank line between them."""
     documents = [[]]
@@ -142,14 +128,7 @@ def training_texts(data_dir):
         yield texts
 
 
-def documents_of(texts):
-    """Returns a document, a list of sentences, of each list of texts; of equal ones the first."""
-    documents = (tuple(sentence for text in some
-                       for sentence in sentence_splitting.split_sentences(text)) for some in texts)
-    return [list(document) for document in collections.OrderedDict.fromkeys(documents)]
-
-
-def write_corpus(documents, folder):
+def write_corpora(documents, folder):
     """Writes the training and the evaluation corpus; returns their paths.
 
     Args:
@@ -159,25 +138,9 @@ def write_corpus(documents, folder):
     paths = []
     for name, is_chosen in (("train", lambda number: number % EVALUATION_SHARE),
                             ("eval", lambda number: not number % EVALUATION_SHARE)):
-        chosen = [document for number, document in enumerate(documents) if is_chosen(number)]
         paths.append(os.path.join(folder, "corpus_%s.txt" % name))
-        files.write_text(paths[-1], "\n\n".join("\n".join(document) for document in chosen) + "\n")
-        say("%s: %d documents, %d characters" % (paths[-1], len(chosen), sum(
-            len(sentence) for document in chosen for sentence in document)))
-    return paths
-
-
-def make_records(corpora, stage):
-    """Makes records that are masked when they are read; returns their paths."""
-    paths = []
-    for corpus in corpora:
-        paths.append("%s_%d.tfrecord" % (os.path.splitext(corpus)[0], stage.length))
-        if not files.exists(paths[-1]):
-            run("create_pretraining_data.py", "--input_file=" + corpus,
-                "--output_file=" + paths[-1], "--vocab_file=" + VOCABULARY,
-                "--do_whole_word_mask", "--max_seq_length=%d" % stage.length,
-                "--max_predictions_per_seq=%d" % stage.predictions, "--masked_lm_prob=0.2",
-                "--masking=dynamic")
+        pretraining_steps.write_corpus(
+            [one for number, one in enumerate(documents) if is_chosen(number)], paths[-1])
     return paths
 
 
@@ -189,18 +152,10 @@ def pretrain(corpora, folder, steps, values):
     """
     output_dir = None
     for stage, count in zip(STAGES, steps):
-        records = make_records(corpora, stage)
-        start = ("--init_checkpoint=" + output_dir,) if output_dir else ()
-        output_dir = os.path.join(folder, "pretrain_output_%d" % stage.length)
-        run("run_pretraining.py", "--input_file=" + records[0], "--eval_input_file=" + records[1],
-            "--bert_config_file=" + CONFIG, "--output_dir=" + output_dir, "--do_train", "--do_eval",
-            "--max_seq_length=%d" % stage.length,
-            "--max_predictions_per_seq=%d" % stage.predictions,
-            "--train_batch_size=%d" % stage.batch, "--optimizer=adamw",
-            "--learning_rate=%g" % values.learning_rate, "--num_train_steps=%d" % count,
-            "--num_warmup_steps=%d" % max(count // 10, 1), "--max_eval_steps=0",
-            "--save_checkpoints_steps=1000", "--keep_checkpoint_max=2",
-            "--precision=" + values.precision, *start)
+        records = pretraining_steps.make_records(corpora, stage)
+        start, output_dir = output_dir, os.path.join(folder, "pretrain_output_%d" % stage.length)
+        pretraining_steps.pretrain(records, output_dir, stage, count,
+                                   Rate(values.learning_rate, 0.1), values.precision, start)
     return output_dir
 
 
@@ -330,8 +285,8 @@ def main(_):
         texts = [[text] for text in seen]
         if FLAGS.task_texts:
             texts += training_texts(FLAGS.data_dir)
-        corpora = write_corpus(newspaper_documents(newspaper) + documents_of(texts),
-                               FLAGS.work_dir)
+        corpora = write_corpora(newspaper_documents(newspaper) + documents_of(texts),
+                                FLAGS.work_dir)
         checkpoint = pretrain(corpora, FLAGS.work_dir, steps, FLAGS)
 
     # ---- fine-tuning

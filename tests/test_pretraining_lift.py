@@ -18,6 +18,7 @@ import tasks
 sys.path.append(os.path.join(ROOT, "benchmarks"))
 
 import pretraining_lift  # noqa: E402 - its folder is named above
+import pretraining_steps  # noqa: E402
 import reviews  # noqa: E402
 
 
@@ -68,7 +69,8 @@ def calls(monkeypatch):
         elif script == "run_pretraining.py":
             write_model(flags["output_dir"])
 
-    monkeypatch.setattr(pretraining_lift, "run", run)
+    for module in (pretraining_lift, pretraining_steps):
+        monkeypatch.setattr(module, "run", run)
     return made
 
 
