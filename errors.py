@@ -5,7 +5,7 @@ import os
 import sys
 
 import interruption
-from absl import app
+from absl import app, flags
 
 
 class UserError(ValueError):
@@ -65,7 +65,19 @@ def run(main, translate=None, positional=0):
                 raise
             _exit(str(known), 1)
 
+    _tell_of_all_flags()
     app.run(guarded)
+
+
+def _tell_of_all_flags():
+    """Has --help list the flags that the project's modules define, not the script's own alone."""
+    folders = (os.path.dirname(os.path.abspath(__file__)),
+               os.path.dirname(os.path.abspath(sys.argv[0])))
+    for name, defined in flags.FLAGS.flags_by_module_dict().items():
+        path = getattr(sys.modules.get(name), "__file__", None)
+        if path and os.path.dirname(os.path.abspath(path)) in folders:
+            for flag in defined:
+                flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
 def _require_utf8(argument):

@@ -65,8 +65,9 @@ def define_flags():
                        "add so many times the divergence of the two answers to the loss. 0: off; "
                        "1 to 5 are usual.")
     flags.DEFINE_float("fgm", NUMBERS["fgm"].off, "Adversarial training (FGM): compute every batch "
-                       "again with the word embeddings moved this far to where the loss rises, and "
-                       "add the gradients. 0: off; 0.1 to 1 are usual.")
+                       "again with the table of word embeddings moved this far to where its loss "
+                       "rises, and add the gradients. 0: off; 0.05 to 0.3 suit ALBERT's narrow "
+                       "table, with more the words may no longer tell anything.")
     flags.DEFINE_float("layer_decay", NUMBERS["layer_decay"].off, "Learning rate of the encoder's "
                        "shared layers as a share of the head's; of the embeddings, this share of "
                        "that. 1: off; 0.5 to 0.9 are usual.")

@@ -573,6 +573,8 @@ def _run_alone(values, settings, layout, config, keep_best, init_from_group0, lo
         "train_batch_size", "gradient_accumulation_steps", "learning_rate", "num_warmup_steps",
         "poly_power", "input_file", "optimizer", "start_warmup_step", "random_seed")}
     if values["do_train"]:
+        # Slots of another optimizer may have the same names.
+        record.require_same_settings({"optimizer": values["optimizer"]}, refuse=True)
         record.require_same_settings(trained_with, refuse=False)
     files.make_dir(settings.output_dir, "output_dir")
     if distribution.is_chief(settings):

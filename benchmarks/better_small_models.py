@@ -40,7 +40,7 @@ from pretraining_lift import Task  # noqa: E402
 
 FLAGS = flags.FLAGS
 PLAIN, TEACHER, DROPOUT = "plain", "teacher", "dropout"
-METHODS = ("dropout=0.1", "dropout=0.1+r_drop=1", "fgm=0.5", "layer_decay=0.7",
+METHODS = ("dropout=0.1", "dropout=0.1+r_drop=1", "fgm=0.1", "layer_decay=0.7",
            "multi_sample_dropout=5", "ema_decay=0.99", TEACHER)
 RESULTS = "better.json"
 RUNS = "runs_%s.json"  # of a task

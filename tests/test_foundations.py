@@ -60,6 +60,17 @@ def test_unknown_flags_end_without_a_traceback():
     assert "Unknown command line flag 'verbosty'" in err and "verbosity" in err
 
 
+def test_help_lists_the_flags_of_all_modules():
+    """Those that a script shares with others, too, and not those of the libraries."""
+    status, out, _ = run_python(
+        "import runpy, sys; sys.argv = ['run_ner.py', '--help']\n"
+        "runpy.run_path('run_ner.py', run_name='__main__')")
+    assert status == 1  # absl's own
+    for name in ("bert_config_file", "task_name", "[no]do_train", "precision", "fgm"):
+        assert "\n  --%s:" % name in out, name
+    assert "stderrthreshold" not in out
+
+
 def test_nearest():
     assert errors.nearest("hiden_size", ["hidden_size", "vocab"]) == ' Did you mean "hidden_size"?'
     assert errors.nearest("zzz", ["hidden_size"]) == ""

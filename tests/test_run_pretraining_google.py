@@ -163,6 +163,11 @@ def test_again_nothing_is_trained_or_evaluated(folder, trained):
     assert "sentence_order_accuracy = " in out
 
 
+def test_another_optimizer_is_refused_though_its_slots_have_the_same_names(folder, trained):
+    assert_user_error(continued(folder, trained[0], "--num_train_steps=9", "--optimizer=adamw"),
+                      "optimizer: lamb then, adamw now", "choose another --output_dir")
+
+
 def test_training_goes_on_as_if_nothing_had_been_evaluated(folder, trained, tmp_path):
     # The same run in two folders; one without results and best checkpoint.
     full, bare = str(tmp_path / "full"), tmp_path / "bare"
