@@ -215,16 +215,12 @@ class Tuner(object):
         raise NotImplementedError
 
     def train(self, split, batch_size, recipe):
-        """Trains up to `recipe.num_train_steps` in all; goes on from the folder's last step.
-
-        Returns:
-            whether there was anything to train.
-        """
+        """Trains up to `recipe.num_train_steps` in all; goes on from the folder's last step."""
         done = checkpoints.step_reached(self._run.output_dir)
         if done >= recipe.num_train_steps:
             say("Already trained to step %d of %d: nothing to train"
                 % (done, recipe.num_train_steps))
-            return False
+            return
         in_a_step = distribution.examples_per_step(self._run, batch_size)
         if in_a_step > len(split.examples):
             say("WARNING: a batch of %d (--train_batch_size x accumulation x devices) is more than "
@@ -247,7 +243,6 @@ class Tuner(object):
             input_fn = recipe.methods.input_fn(input_fn)
         with self._naming_a_damaged_cache(split):
             estimators.train(estimator, self._run, input_fn, recipe.num_train_steps, hooks)
-        return True
 
     def _loss_of_chance(self, split):
         """Returns the loss of a model that knows nothing; here None, as it is not known."""

@@ -461,7 +461,10 @@ def check_submission(path, sentences, types=None):
     if len(rows) != len(sentences):
         raise UserError("%s holds %d lines where the test file has %d rows; predict again"
                         % (path, len(rows), len(sentences)))
+    tasks.require_plain_lines(path, len(rows))
     for (line, row), sentence in zip(rows, sentences):
+        if "id" not in row:
+            raise UserError("%s line %d has no id; predict again" % (os.path.basename(path), line))
         checked = _sentence_of_row(path, line, dict(row, text=sentence.text), 0, True)
         found = set(types_of([checked]))
         if checked.id != sentence.id or not found <= (found if types is None else set(types)):

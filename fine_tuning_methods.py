@@ -20,6 +20,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 
 import checkpoints
 import files
@@ -520,7 +521,7 @@ def read_teacher(path, examples, labels):
     flag = "--teacher_logits=%s" % path
     if rows.ndim != 2 or rows.dtype.kind not in "fiu":
         raise UserError("%s: a table of numbers is needed, a row for each training row" % flag)
-    if "labels" in told and told["labels"] != list(labels):
+    if "labels" in told and told["labels"] != list(map(str, labels)):
         raise UserError("%s is of a model with other labels: %s there, %s here" % (
             flag, ", ".join(told["labels"][:10]), ", ".join(labels[:10])))
     if rows.shape[1] != len(labels):
@@ -536,9 +537,28 @@ def read_teacher(path, examples, labels):
     if not np.isfinite(rows).all():
         raise UserError("%s: row %d holds NaN or an infinite number" % (
             flag, 1 + int(np.argmin(np.isfinite(rows).all(axis=1)))))
-    if (rows >= 0).all() and np.allclose(rows.sum(axis=1), 1.0, atol=1e-3):
-        rows = _logs(rows)
-    return rows.astype(np.float32)
+    return _as_scores(rows, flag).astype(np.float32)
+
+
+def _as_scores(rows, flag):
+    """Returns a teacher's rows as scores, the logarithms of what are probabilities.
+
+    Files often hold rounded probabilities, whose rows miss 1 by a little.
+
+    Raises:
+        UserError: it cannot be told which of the two the rows are.
+    """
+    rows = rows.astype(np.float64)
+    sums = rows.sum(axis=1)
+    if not ((rows >= 0).all() and (rows <= 1).all()):
+        return rows
+    if np.abs(sums - 1).max() >= 0.1:
+        raise UserError("%s: all numbers lie between 0 and 1, as probabilities do, but row %d adds "
+                        "up to %.3g: give the teacher's scores before its softmax, or its "
+                        "probabilities with more digits" % (
+                            flag, 1 + int(np.argmax(np.abs(sums - 1))),
+                            sums[np.argmax(np.abs(sums - 1))]))
+    return _logs(rows / sums[:, np.newaxis])
 
 
 def _logs(probabilities):
@@ -557,10 +577,12 @@ def _read_arrays(path):
         if not names:
             raise UserError('--teacher_logits=%s holds no array "logits": it has %s'
                             % (path, ", ".join(found.files)))
-        told = {name: found[name].tolist() for name in ("labels", "examples")
-                if name in found.files}
+        told = {"examples": found["examples"].tolist()} if "examples" in found.files else {}
+        if "labels" in found.files:
+            told["labels"] = [str(label) for label in np.ravel(found["labels"])]
         return found[names[0]], told
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, KeyError) as error:
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, KeyError, zlib.error,
+            NotImplementedError, RuntimeError) as error:  # zipfile has many words for damage
         if isinstance(error, UserError):
             raise
         raise UserError("--teacher_logits=%s cannot be read as a NumPy file (%s)"

@@ -154,8 +154,8 @@ def _run_alone(values, settings, model, kind, lock):
         lock.take()
         checkpoints.remove_unfinished(settings.output_dir)
         record.begin(
-            values, start and start.prefix, trained_with=trained_with,
-            keep_start=bool(checkpoints.latest_in(settings.output_dir)), config=model.config,
+            values, start and start.prefix, config=model.config,
+            keep_start=bool(checkpoints.latest_in(settings.output_dir)),
             data=[path for split in data.examples
                   for path in data.task.paths(data.folder, split)])
     key = "%s %s" % (files.fingerprint(model.tokenizer.file), values["do_lower_case"])
@@ -171,10 +171,10 @@ def _run_alone(values, settings, model, kind, lock):
     if values["do_train"]:
         training_checks.warn_of_no_dropout(model.config)
         recipe = recipe_for(splits["train"].examples, data.task.labels, values, settings)
-        trained = work.train(splits["train"], values["train_batch_size"],
-                             recipe._replace(methods=methods))
-        if not trained and distribution.is_chief(settings):
-            record.keep_training()
+        if (checkpoints.step_reached(settings.output_dir) < recipe.num_train_steps
+                and distribution.is_chief(settings)):
+            record.begin_training(trained_with)
+        work.train(splits["train"], values["train_batch_size"], recipe._replace(methods=methods))
     if not distribution.is_chief(settings):
         return  # the rest is one machine's work
     if values["do_eval"]:

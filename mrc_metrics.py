@@ -153,6 +153,8 @@ def read_predictions(path):
 def main(_):
     files.require_file(FLAGS.data_file, "data_file")
     questions = reading_comprehension.read_squad(FLAGS.data_file)
+    if not questions:
+        raise UserError("--data_file=%s holds no question" % FLAGS.data_file)
     predictions = read_predictions(FLAGS.predictions)
     unknown = set(predictions) - {question.id for question in questions}
     if unknown:

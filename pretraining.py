@@ -582,7 +582,6 @@ def _run_alone(values, settings, layout, config, keep_best, init_from_group0, lo
         checkpoints.remove_unfinished(settings.output_dir)
         record.begin(values, start and start.prefix, config=config,
                      keep_start=bool(checkpoints.latest_in(settings.output_dir)),
-                     trained_with=trained_with if values["do_train"] else None,
                      data=sorted(set(train_files + eval_files)))
         files.write_text(os.path.join(settings.output_dir, "albert_config.json"),
                          config.to_json_string())
@@ -596,10 +595,10 @@ def _run_alone(values, settings, layout, config, keep_best, init_from_group0, lo
             settings.precision == "float16")
         model_fn = model_fn_builder(config, layout.model_class, schedule, start, settings.use_tpu,
                                     settings.recompute)
-        trained = train(model_fn, settings, config, train_files, sizes, schedule,
-                        values["train_batch_size"])
-        if not trained and distribution.is_chief(settings):
-            record.keep_training()
+        if (checkpoints.step_reached(settings.output_dir) < values["num_train_steps"]
+                and distribution.is_chief(settings)):
+            record.begin_training(trained_with)
+        train(model_fn, settings, config, train_files, sizes, schedule, values["train_batch_size"])
     if not distribution.is_chief(settings):
         return  # the rest is one machine's work
     results, chosen = {}, checkpoints.latest_in(settings.output_dir)
@@ -745,15 +744,11 @@ def check_numbers(values, config):
 
 
 def train(model_fn, run, config, paths, sizes, schedule, batch_size):
-    """Trains to the end of a Schedule; goes on from the folder's last checkpoint.
-
-    Returns:
-        whether there was anything to train.
-    """
+    """Trains to the end of a Schedule; goes on from the folder's last checkpoint."""
     done, steps = checkpoints.step_reached(run.output_dir), schedule.num_train_steps
     if done >= steps:
         say("Already trained to step %d; raise --num_train_steps to train on" % done)
-        return False
+        return
     in_a_step = distribution.examples_per_step(run, batch_size)
     hooks = [estimators.ProgressHook("pre-train", steps, () if run.use_tpu else CURVES,
                                      run.output_dir, in_a_step)]
@@ -773,7 +768,6 @@ def train(model_fn, run, config, paths, sizes, schedule, batch_size):
                                              limits=value_limits(config, sizes)),
             steps, hooks)
     say("Trained to step %d: %s" % (steps, checkpoints.latest_in(run.output_dir)))
-    return True
 
 
 def evaluate(model_fn, run, config, paths, sizes, batch_size, coverage, name):

@@ -526,7 +526,7 @@ def check_submission(path, questions):
     """Raises UserError unless a file answers the questions of a test file, each of them once."""
     found = files.read_json(path)
     wanted = [question.id for question in questions]
-    if not isinstance(found, dict) or list(found) != wanted:
+    if not isinstance(found, dict) or set(found) != set(wanted):
         raise UserError("%s does not answer the %d questions of the test file; predict again"
                         % (os.path.basename(path), len(wanted)))
     for name, text in found.items():

@@ -65,6 +65,8 @@ def result_of(folder):
                         "again" % folder)
     try:
         best = evaluated["best"]
+        if "masked_lm_loss" in best:
+            raise UserError("%s is of pre-training, which has no score for this table" % folder)
         metric, key = ("F1", "eval_f1") if "eval_f1" in best else ("accuracy", "eval_accuracy")
         return Result(evaluated["task"], metric, 0.0 + best[key], best["step"],
                       0.0 + record["seconds"] if "seconds" in record else None, folder)

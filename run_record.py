@@ -27,7 +27,6 @@ class RunRecord(object):
         self._path = os.path.join(output_dir, NAME)
         self._folder, self._began = output_dir, time.time()
         self._is_new = not files.exists(self._path)
-        self._before = {}
         self._record = {} if self._is_new else files.read_json(self._path)
         if not isinstance(self._record, dict):
             raise UserError("%s is damaged: remove it, or choose another --output_dir"
@@ -88,27 +87,19 @@ class RunRecord(object):
                 raise UserError("--output_dir=%s holds another %s, and no run of ours made it; "
                                 "choose an empty --output_dir" % (self._folder, name))
 
-    def begin(self, flag_values, init_prefix, keep_start, trained_with=None, config=None, data=()):
+    def begin(self, flag_values, init_prefix, keep_start, config=None, data=()):
         """Writes what the run is started with; what an earlier training wrote stays.
 
         Args:
-            flag_values: {flag: value}.
+            flag_values: {flag: value}; beside those of an earlier call, as those of the last one.
             init_prefix: prefix of the checkpoint it starts from, or None.
             keep_start: the run goes on, so its recorded start stays.
-            trained_with: {name: value} of the settings that shape the weights, when training; None
-                adds the flags as those of the last call.
             config: the model's configuration.
             data: paths of the data files.
         """
-        self._before = dict(self._record)
-        if trained_with is not None:
-            self._record["trained_with"] = trained_with
         if not (keep_start and "init_fingerprint" in self._record):
             self._record["init_checkpoint"] = init_prefix
             self._record["init_fingerprint"] = _fingerprint(init_prefix)
-        training = trained_with is not None or "flags" not in self._record
-        if training:  # an interrupted run must not show the results of another
-            self._record.pop("results", None)
         self._record["versions"] = {
             "tensorflow": tf.__version__, "python": platform.python_version(),
             "numpy": np.__version__, "platform": platform.platform()}
@@ -117,19 +108,22 @@ class RunRecord(object):
             path: _data_fingerprint(path) for path in data})
         shown = {name: value for name, value in sorted(flag_values.items())
                  if isinstance(value, (str, int, float, bool, type(None)))}
-        if training:
-            self._record["flags"] = shown
-        else:
-            self._record["flags_of_last_call"] = shown
+        self._record["flags_of_last_call" if "flags" in self._record else "flags"] = shown
         files.write_json(self._path, self._record)
 
-    def keep_training(self):
-        """Says after `begin` that there was nothing to train: what an earlier call wrote stays."""
-        if "flags" in self._before:
-            self._record["flags_of_last_call"] = self._record["flags"]
-            self._record.update({name: self._before[name] for name in (
-                "flags", "trained_with", "results") if name in self._before})
-            files.write_json(self._path, self._record)
+    def begin_training(self, trained_with):
+        """Says after `begin`, and just before, that there are steps to train.
+
+        Only then do flags and results of an earlier training give way: who repeats a command has
+        nothing to lose by an interruption.
+
+        Args:
+            trained_with: {name: value} of the settings that shape the weights.
+        """
+        self._record["trained_with"] = trained_with
+        self._record["flags"] = self._record.pop("flags_of_last_call", self._record["flags"])
+        self._record.pop("results", None)
+        files.write_json(self._path, self._record)
 
     def finish(self, results=None):
         """Adds the seconds since this object was made, and results, to the record."""

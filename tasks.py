@@ -529,7 +529,7 @@ class ChoiceTask(Task):
         files.require_file(path, "predictions")
         lines = self.kind.check_submission(path, examples)
         if lines is not None:
-            _require_plain_lines(path, lines)
+            require_plain_lines(path, lines)
 
 
 def mark_spans(text, first, second):
@@ -755,7 +755,7 @@ def check_submission(task, examples, path):
                    else _submission_problem(task, example, row))
         if problem:
             raise UserError("%s line %d: %s; predict again" % (path, line, problem))
-    _require_plain_lines(path, len(rows))
+    require_plain_lines(path, len(rows))
 
 
 def require_different_ids(path, rows):
@@ -767,7 +767,7 @@ def require_different_ids(path, rows):
                             "each another one" % (path, counts[repr(row.id)], json.dumps(row.id)))
 
 
-def _require_plain_lines(path, count):
+def require_plain_lines(path, count):
     """Refuses what `files.read_json_lines` passes over and other readers of JSON lines may not."""
     with files.open_binary(path) as stream:
         content = stream.read()

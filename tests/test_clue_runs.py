@@ -458,6 +458,10 @@ def test_published_scores_stand_beside_those_of_the_runs(tmp_path):
     assert "cluebenchmarks.com" in text
     written = files.read_json(str(tmp_path / "results.json"))
     assert written[0]["published"][0]["test"] == 53.35 and written[1]["published"] == []
+    files.write_json(str(tmp_path / "tnews" / "eval_results.json"), {
+        "best": {"masked_lm_loss": 4.5, "step": 30}})
+    with pytest.raises(UserError, match="is of pre-training, which has no score"):
+        results_table.result_of(str(tmp_path / "tnews"))
 
 
 def test_published_scores_are_those_of_the_readme(root):

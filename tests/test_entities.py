@@ -257,3 +257,10 @@ def test_submission(tmp_path):
             entities.check_submission(path, changed, {"name"})
     with pytest.raises(UserError, match="id or types"):
         entities.check_submission(path, asked, {"company"})
+    for text, told in (('{"label": {}}\n%s\n' % lines[1], "line 1 has no id"),
+                       ("\ufeff" + "\n".join(lines) + "\n", "byte order mark"),
+                       ("\r\n".join(lines) + "\n", "carriage returns"),
+                       ("\n\n".join(lines) + "\n", "blank lines")):
+        path = write(tmp_path, text, "cluener_predict.json")
+        with pytest.raises(UserError, match=told):
+            entities.check_submission(path, asked)

@@ -580,6 +580,9 @@ def test_a_faulty_teacher_is_refused(tmp_path, content, told):
     ({"logits": np.zeros([3, 2, 1])}, "a table of numbers is needed"),
     ({"logits": np.array([["a", "b"]] * 3)}, "a table of numbers is needed"),
     ({"logits": np.zeros([3, 2]), "labels": np.array(["1", "0"])}, "other labels: 1, 0 there"),
+    ({"logits": np.zeros([3, 2]), "labels": np.array([1, 0, 1])}, "other labels: 1, 0, 1 there"),
+    ({"logits": np.zeros([3, 2]), "labels": np.array(7)}, "other labels: 7 there"),
+    ({"logits": np.array([[0.5, 0.5], [0.5, 0.1], [0.0, 1.0]])}, "row 2 adds up to 0.6: give"),
     ({"logits": np.zeros([3, 2]), "examples": np.array("other")}, "from other training data"),
     ({"logits": np.array([[object()] * 2] * 3)}, "cannot be read as a NumPy file")])
 def test_a_faulty_array_is_refused(tmp_path, arrays, told):
@@ -596,6 +599,13 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path):
         stream.write(content[:len(content) // 2])
     with pytest.raises(UserError, match="cannot be read as a NumPy file"):
         fine_tuning_methods.read_teacher(path, EXAMPLES, ["0", "1"])
+    for place in range(len(content)):
+        with open(path, "wb") as stream:
+            stream.write(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1:])
+        try:
+            fine_tuning_methods.read_teacher(path, EXAMPLES, ["0", "1"])
+        except UserError as error:
+            assert "--teacher_logits=" in str(error)
 
 
 def test_probabilities_and_scores_are_told_apart(tmp_path):
@@ -607,6 +617,19 @@ def test_probabilities_and_scores_are_told_apart(tmp_path):
     np.save(str(tmp_path / "teacher.npy"), np.array([[0.25, 0.75], [1, 0], [3, 2]]))
     found = fine_tuning_methods.read_teacher(str(tmp_path / "teacher.npy"), EXAMPLES, ["0", "1"])
     np.testing.assert_array_equal(found[2], [3, 2])
+
+
+@pytest.mark.parametrize("classes, decimals", [(3, 2), (15, 2), (119, 4)])
+def test_rounded_probabilities_are_probabilities(tmp_path, classes, decimals):
+    """Rows of rounded numbers miss 1 by a little; as scores they would be all but uniform."""
+    logits = 3 * np.random.RandomState(2).randn(50, classes)
+    rows = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    path = str(tmp_path / "teacher.tsv")
+    np.savetxt(path, rows, "%%.%df" % decimals, "\t")
+    examples = [tasks.Example(number, "x", None, "0") for number in range(50)]
+    found = np.exp(fine_tuning_methods.read_teacher(path, examples, list(map(str, range(classes)))))
+    np.testing.assert_allclose(found, rows, atol=0.02)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-4)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -143,10 +143,11 @@ def test_the_seed_decides_on_all_weights(folder):
     assert not np.array_equal(one, other)
 
 
-def test_dropout_differs_from_step_to_step_and_from_part_to_part():
+@pytest.mark.parametrize("seed", [5, 20240101120000, 1700000000000000000, -3])  # dates, too
+def test_dropout_differs_from_step_to_step_and_from_part_to_part(seed):
     import random_draws
     with tf.Graph().as_default(), tf.Session() as session:
-        tf.set_random_seed(5)
+        tf.set_random_seed(seed)
         step = tf.train.get_or_create_global_step()
         draws = [random_draws.seeds([2]), random_draws.seeds([3, 2])]
         part = tf.placeholder(tf.int32, [])

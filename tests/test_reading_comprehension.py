@@ -392,6 +392,8 @@ def test_a_submission_answers_each_question_once(tmp_path):
     asked = [question("甲", name="a"), question("甲", name="b")]
     mrc.write_predictions(path, {"a": "甲", "b": ""})
     mrc.check_submission(path, asked)
+    mrc.write_predictions(path, collections.OrderedDict([("b", ""), ("a", "甲")]))
+    mrc.check_submission(path, asked)  # an object has no order
     mrc.write_predictions(path, {"a": "甲"})
     with pytest.raises(UserError, match="does not answer the 2 questions"):
         mrc.check_submission(path, asked)

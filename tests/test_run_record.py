@@ -27,7 +27,10 @@ def written(folder):
 
 def begin(folder, prefix=None, keep_start=False, **others):
     record = run_record.RunRecord(str(folder))
+    trained_with = others.pop("trained_with", None)
     record.begin(others.pop("flags", {}), prefix, keep_start, **others)
+    if trained_with is not None:
+        record.begin_training(trained_with)
     return record
 
 
@@ -71,6 +74,19 @@ def test_results_never_outlive_the_training_that_they_are_of(tmp_path):
     begin(tmp_path, trained_with={}).finish({"dev_accuracy": 0.5})
     begin(tmp_path, trained_with={})  # and is interrupted
     assert "results" not in written(tmp_path)
+
+
+def test_a_call_that_ends_before_it_trains_takes_nothing_away(tmp_path):
+    begin(tmp_path, trained_with={"a": 1}, flags={"epochs": 20}).finish({"dev_accuracy": 0.5})
+    begin(tmp_path, flags={"epochs": 3})  # and is interrupted while it makes features
+    begin(tmp_path, flags={"epochs": 20})  # the first command again, with nothing left to train
+    record = written(tmp_path)
+    assert record["results"] == {"dev_accuracy": 0.5} and record["trained_with"] == {"a": 1}
+    assert record["flags"] == record["flags_of_last_call"] == {"epochs": 20}
+    begin(tmp_path, trained_with={"a": 2}, flags={"epochs": 4})
+    record = written(tmp_path)
+    assert record["flags"] == {"epochs": 4} and "flags_of_last_call" not in record
+    assert record["trained_with"] == {"a": 2} and "results" not in record
 
 
 def test_prediction_adds_to_the_record_of_a_training(tmp_path):
