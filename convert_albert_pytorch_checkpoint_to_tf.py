@@ -15,10 +15,12 @@ installed, both models are compared before the folder is put in its place.
 import collections
 import os
 
+import checkpoints
 import exporting
 import files
 import heads
 import hugging_face
+import inference
 import numpy as np
 import runtime
 import tokenization
@@ -33,6 +35,7 @@ FLAGS = flags.FLAGS
 # Names in older files of what is no weight, or the same as another one.
 BUFFERS = ("position_ids", "token_type_ids")
 DECODER = hugging_face.MASKED_LM + "decoder."
+TOKENIZER = "tokenizer.json"  # of their fast tokenizers: vocabulary and how texts are prepared
 
 
 def define_flags():
@@ -158,28 +161,59 @@ def write_checkpoint(prefix, weights):
 # What lies beside them
 # ---------------------------------------------------------------------------------------------
 
-def vocabulary_of(folder, vocab_file=None):
+def vocabulary_of(folder, vocab_file=None, vocab_size=None):
     """Returns (name here, bytes) of a folder's vocabulary.
 
+    Args:
+        vocab_file: another one than the folder's; vocab_size: rows of the model's table, if known.
+
     Raises:
-        UserError: there is none that a tokenizer here can use.
+        UserError: there is none that a tokenizer here can use, or it has more words than the model.
     """
     candidates = [os.path.join(folder, name) for name in ("vocab.txt", "spiece.model")]
     path = vocab_file or next(filter(files.exists, candidates), None)
     if path:
+        tokenizer = tokenization.from_file(path)
+        if vocab_size is not None:
+            tokenization.require_fits(tokenizer, vocab_size)
         with files.open_binary(path) as stream:
             return tokenization.KEPT_AS[tokenization.is_spm_file(path)], stream.read()
-    path = os.path.join(folder, "tokenizer.json")
-    model = files.read_json(path).get("model", {}) if files.exists(path) else {}
-    entries = model.get("vocab")
-    if model.get("type") != "WordPiece" or not isinstance(entries, dict):
+    path = os.path.join(folder, TOKENIZER)
+    model = _object_in(_object_in(files.read_json(path) if files.exists(path) else None), "model")
+    entries = _object_in(model, "vocab")
+    if model.get("type") != "WordPiece" or not entries:
         raise UserError("%s holds no vocabulary (vocab.txt, spiece.model, or a tokenizer.json of "
                         "WordPiece): name it as --vocab_file" % folder)
+    if not all(isinstance(number, int) for number in entries.values()):
+        raise UserError("%s is damaged: its vocabulary must give each token a number" % path)
     tokens = sorted(entries, key=entries.get)
+    if vocab_size is not None and len(tokens) > vocab_size:
+        raise UserError("%s has %d tokens, the model's vocabulary %d: do they belong together?"
+                        % (path, len(tokens), vocab_size))
     if [entries[token] for token in tokens] != list(range(len(tokens))):
         raise UserError("%s: the ids of its vocabulary have gaps; name the model's vocab.txt as "
                         "--vocab_file" % path)
     return "vocab.txt", "".join(token + "\n" for token in tokens).encode("utf-8")
+
+
+def _object_in(value, *names):
+    """Returns the JSON object under `names` in another one; {} where there is none."""
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def lower_case_of(folder):
+    """Returns whether a folder's tokenizer lower-cases: as its files say, else True."""
+    told = tokenizer_settings(folder).get("do_lower_case")
+    if told is None:
+        path = os.path.join(folder, TOKENIZER)
+        normalizer = _object_in(files.read_json(path) if files.exists(path) else None,
+                                "normalizer")
+        steps = normalizer.get("normalizers")
+        for step in [normalizer] + (steps if isinstance(steps, list) else []):
+            told = _object_in(step).get("lowercase", told)
+    return told is None or bool(told)
 
 
 def labels_of(settings, classes, source):
@@ -193,9 +227,9 @@ def labels_of(settings, classes, source):
         return [str(number) for number in range(classes)]
     labels = [named.get(str(number)) for number in range(classes)] if isinstance(
         named, dict) and len(named) == classes else [None]
-    if not all(isinstance(label, str) for label in labels):
-        raise UserError("%s: id2label must name the classifier's %d labels, 0 to %d"
-                        % (source, classes, classes - 1))
+    if not inference.are_labels(labels):
+        raise UserError("%s: id2label must name the classifier's %d labels, 0 to %d, by different "
+                        "texts" % (source, classes, classes - 1))
     return labels
 
 
@@ -224,14 +258,14 @@ def convert(folder, output_dir, vocab_file=None):
                         % folder)
     settings = files.read_json(source)
     config = hugging_face.to_config(settings, source)
-    content = dict([vocabulary_of(folder, vocab_file)])
+    content = dict([vocabulary_of(folder, vocab_file, config.vocab_size)])
     weights = read_weights(folder, config, settings)
     exact_gelu = settings.get("hidden_act") == "gelu"
     if exact_gelu:
         say('WARNING: hidden_act is "gelu" in %s, the exact form; TensorFlow\'s ALBERT computes '
             'the tanh form, "gelu_new". Released Chinese models were trained with that and are '
             "right as converted; others differ a little" % source)
-    lower = tokenizer_settings(folder).get("do_lower_case", True)
+    lower = lower_case_of(folder)
     content["albert_config.json"] = config.to_json_string().encode("utf-8")
     content["checkpoint"] = exporting.STATE.encode("utf-8")
     if "output_weights" in weights:
@@ -252,27 +286,28 @@ def convert(folder, output_dir, vocab_file=None):
         prefix = os.path.join(unfinished, exporting.CHECKPOINT_NAME)
         tokenizer = tokenization.from_file(os.path.join(unfinished, next(
             name for name in tokenization.KEPT_AS if name in content)), lower)
-        tokenization.require_fits(tokenizer, config.vocab_size)
         write_checkpoint(prefix, weights)
-        _compare(folder, config, prefix, tokenizer, exact_gelu)
+        _compare(folder, config, prefix, tokenizer, exact_gelu, has_own_words=not vocab_file)
     say("Converted %s to %s: %d variables of the Google layout"
         % (folder, output_dir, len(weights)))
 
 
-def _compare(folder, config, prefix, tokenizer, exact_gelu):
+def _compare(folder, config, prefix, tokenizer, exact_gelu, has_own_words):
     lacking = hugging_face.why_not_comparable()
     if lacking:
         say("Not compared with PyTorch: the package %s is missing (pip install %s)"
             % (lacking, lacking))
         return
-    if tokenizer_settings(folder).get("tokenizer_class"):
+    if has_own_words and tokenizer_settings(folder).get("tokenizer_class"):
         differing = hugging_face.text_with_other_ids(folder, tokenizer)
         if differing:
             say("WARNING: the folder's own tokenizer gives other ids than the one here, for "
                 "example for %r" % (differing,))
-    architecture, _ = hugging_face.architecture_of(
-        tf.train.NewCheckpointReader(prefix).get_variable_to_shape_map())
+    shapes = checkpoints.read_shapes(prefix)
+    architecture, _ = hugging_face.architecture_of(shapes)
     changes = {"hidden_act": "gelu_new"} if exact_gelu else {}
+    if "output_weights" in shapes:  # transformers takes two labels where config.json names none
+        changes["num_labels"] = shapes["output_weights"][0]
     hugging_face.report(
         hugging_face.compare(folder, architecture, config, prefix, tokenizer, **changes),
         folder, "the TensorFlow model")
@@ -284,6 +319,7 @@ def main(_):
                         "has written" % FLAGS.model_dir)
     if not FLAGS.output_dir:
         raise UserError("--output_dir is missing: name a folder to write to")
+    checkpoints.require_plain_path(FLAGS.output_dir, "output_dir")
     hugging_face.require_new_folder(FLAGS.output_dir, "output_dir")
     if FLAGS.vocab_file:
         files.require_file(FLAGS.vocab_file, "vocab_file")

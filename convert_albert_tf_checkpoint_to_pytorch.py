@@ -108,10 +108,14 @@ def plan(model):
     architecture, heads = hugging_face.architecture_of(
         name for name in there if there[name] == shapes.get(name, there[name]))
     settings = hugging_face.to_settings(model.config, model.tokenizer, architecture, model.labels)
-    checkpoints.fit(model.checkpoint, {name: shape for name, shape in shapes.items()
-                                       if name.startswith(checkpoints.ENCODER)})
+    lacking = () if inference.has_pooler(model.checkpoint) else (inference.POOLER,)
+    checkpoints.fit(model.checkpoint, {
+        name: shape for name, shape in shapes.items()
+        if name.startswith(checkpoints.ENCODER) and not name.startswith(lacking)})
     names = hugging_face.encoder_names(model.config)
     names.update(heads)
+    names = collections.OrderedDict((theirs, ours) for theirs, ours in names.items()
+                                    if not ours.name.startswith(lacking))
     _say_what_is_left_out(there, names, architecture)
     return Conversion(model, architecture, settings, names)
 

@@ -26,6 +26,7 @@ import exporting
 import files
 import graph_tokenizer
 import heads
+import hugging_face
 import inference
 import layouts
 import model_card
@@ -51,7 +52,7 @@ Source = collections.namedtuple("Source", [
 Source.__doc__ = """A trained model and what belongs to it.
 
 prefix: its checkpoint; layout: layouts.Layout; config: its configuration; vocab_file: path;
-extra_files: paths of what a classifier's folder tells those who use it."""
+extra_files: {name: bytes} of what a model's folder tells those who use it."""
 
 Wish = collections.namedtuple("Wish", [
     "formats", "tflite_types", "onnx_types", "length", "texts", "representative"])
@@ -97,12 +98,13 @@ def define_flags():
 # What is exported
 # ---------------------------------------------------------------------------------------------
 
-def find_source(init_checkpoint, config_file=None, vocab_file=None):
+def find_source(init_checkpoint, config_file=None, vocab_file=None, do_lower_case=None):
     """Finds a checkpoint and what belongs to it; checks that it does.
 
     Args:
         init_checkpoint: checkpoint or folder.
         config_file, vocab_file: others than those beside the checkpoint.
+        do_lower_case: of a folder that does not say it.
 
     Returns:
         Source.
@@ -122,7 +124,7 @@ def find_source(init_checkpoint, config_file=None, vocab_file=None):
                                        "vocabulary (vocab.txt or spm.model)")
     files.require_file(vocab_file, "vocab_file")
     tokenization.require_fits(tokenization.from_file(vocab_file), config.vocab_size)
-    return Source(prefix, layout, config, vocab_file, classifier_files(prefix))
+    return Source(prefix, layout, config, vocab_file, told_beside(prefix, do_lower_case))
 
 
 def require_encoder(prefix, layout, config):
@@ -133,7 +135,10 @@ def require_encoder(prefix, layout, config):
     model_fit = checkpoints.fit(
         prefix, modeling.pretraining_variable_shapes(config, layout.model_class),
         allow_partial=True)
-    lacking = [name for name in model_fit.fresh if name.startswith(checkpoints.ENCODER)]
+    # A model that was made for masked words alone has no pooler.
+    may_lack = () if inference.has_pooler(prefix) else (inference.POOLER,)
+    lacking = [name for name in model_fit.fresh
+               if name.startswith(checkpoints.ENCODER) and not name.startswith(may_lack)]
     if lacking:
         raise UserError("the configuration is not that of %s, in which these variables are missing "
                         "or of another shape:%s\nname its own configuration as --config_file"
@@ -146,24 +151,37 @@ def _beside(folder, path, flag, what):
     return path
 
 
-def classifier_files(prefix):
-    """Returns the paths of the files beside a fine-tuned checkpoint that say what its head does.
+def told_beside(prefix, do_lower_case=None):
+    """Returns {name: bytes} of what a checkpoint's folder says of its head and its texts.
+
+    Args:
+        do_lower_case: of a folder that does not say it; False is then put down, as else who uses
+            the export would lower-case.
 
     Raises:
-        UserError: labels.txt is of another classifier.
+        UserError: labels.txt is of another classifier, or the case is another one.
     """
-    classes = checkpoints.read_shapes(prefix).get("output_weights", (0,))[0]
-    if not classes:
-        return []
-    folder = os.path.dirname(prefix)
-    if classes == 1:
-        choice = os.path.join(folder, heads.CHOICE_FILE)
-        return [choice] if files.exists(choice) else []
-    labels, settings = (os.path.join(folder, name)
-                        for name in ("labels.txt", heads.CLASSIFIER_FILE))
-    if files.exists(labels):
+    folder = os.path.dirname(prefix) or "."
+    shapes = checkpoints.read_shapes(prefix)
+    classes = shapes.get("output_weights", (0,))[0]
+    names = {0: [], 1: [heads.CHOICE_FILE]}.get(classes, ["labels.txt", heads.CLASSIFIER_FILE])
+    for scope, of_scope in ((heads.ENTITY_SCOPE, ["labels.txt", heads.ENTITY_FILE]),
+                            (heads.READING_SCOPE, [heads.READING_FILE])):
+        if any(name.startswith(scope + "/") for name in shapes):
+            names = names + of_scope
+    labels = os.path.join(folder, "labels.txt")
+    if classes > 1 and files.exists(labels):
         inference.require_all_named(list(files.read_lines(labels)), labels, classes, prefix)
-    return [path for path in (labels, settings) if files.exists(path)]
+    found = collections.OrderedDict()
+    for name in names:
+        if files.exists(os.path.join(folder, name)):
+            with files.open_binary(os.path.join(folder, name)) as stream:
+                found[name] = stream.read()
+    says_case = any("do_lower_case" in files.read_json(os.path.join(folder, name))
+                    for name in found if name in inference.CASE_FILES)
+    if not says_case and not inference.lower_case(folder, do_lower_case):
+        found[tokenization.SETTINGS_FILE] = hugging_face.to_json({"do_lower_case": False})
+    return found
 
 
 # ---------------------------------------------------------------------------------------------
@@ -365,6 +383,8 @@ def _in_place(target):
     """Yields a temporary name for a file or folder that is moved to `target` on success."""
     folder, name = os.path.split(target)
     unfinished = os.path.join(folder, "%s%d-%s" % (files.TEMPORARY, os.getpid(), name))
+    if os.path.isdir(unfinished):
+        shutil.rmtree(unfinished)  # of a killed export: in a container numbers come again
     try:
         with files.naming_the_place(target, unfinished):
             yield unfinished
@@ -412,7 +432,8 @@ def export_verified(source, wish, names, flag_values):
 
 def main(_):
     wish = read_wish(FLAGS)
-    source = find_source(FLAGS.init_checkpoint, FLAGS.config_file, FLAGS.vocab_file)
+    source = find_source(FLAGS.init_checkpoint, FLAGS.config_file, FLAGS.vocab_file,
+                         FLAGS.do_lower_case)
     exporting.require_place(FLAGS.export_dir, os.path.dirname(source.prefix), source.config,
                             source.vocab_file, source.extra_files)
     names = file_names(wish, FLAGS.export_dir)

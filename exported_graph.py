@@ -55,6 +55,8 @@ def choose_head(model, name=None, layer=-2, pooling="mean"):
     if name == "masked_words" and not model.fills_masks:
         raise UserError("--head=masked_words: %s has no masked words' head; use a checkpoint of "
                         "pre-training" % model.checkpoint)
+    if name == "pooled" and not inference.has_pooler(model.checkpoint):
+        raise UserError("--head=pooled: %s has no pooler; take another head" % model.checkpoint)
     count = model.config.num_hidden_layers
     if name == "embedding" and not -count <= layer < count:
         raise UserError("--layer=%d: the model's %d layers are 0 to %d, or -%d to -1"

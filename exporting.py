@@ -45,7 +45,7 @@ def require_vocabulary(vocab_file, config, export_dir):
     return path
 
 
-def require_place(export_dir, source_folder, config, vocab_file, extra_files=()):
+def require_place(export_dir, source_folder, config, vocab_file, extra_files=None):
     """Checks that an export takes nothing away that was in its folder before.
 
     Only an earlier export of a checkpoint that the source folder still holds is replaced.
@@ -95,14 +95,14 @@ def _is_export_from(exported, folder):
 # The export
 # ---------------------------------------------------------------------------------------------
 
-def strip(prefix, config, vocab_file, export_dir, extra_files=()):
+def strip(prefix, config, vocab_file, export_dir, extra_files=None):
     """Writes a released-style folder: checkpoint without slots, configuration, vocabulary.
 
     Args:
         prefix: the checkpoint; config: its configuration.
         vocab_file: WordPiece vocabulary or SentencePiece model.
         export_dir: checked by `require_place`.
-        extra_files: further files to put beside it, such as labels.txt.
+        extra_files: {name: bytes} of what else is to lie beside it, such as labels.txt.
 
     Returns:
         the new checkpoint's prefix.
@@ -131,7 +131,7 @@ def _small_files(config, vocab_file, extra_files):
     vocabulary = tokenization.KEPT_AS[tokenization.is_spm_file(vocab_file)]
     content = {"checkpoint": STATE.encode("utf-8"), vocabulary: _read(vocab_file),
                "albert_config.json": config.to_json_string().encode("utf-8")}
-    content.update((os.path.basename(path), _read(path)) for path in extra_files)
+    content.update(extra_files or {})
     return content
 
 

@@ -23,6 +23,7 @@ CLASSIFIER_FILE = "classifier.json"
 CHOICE_FILE = "choices.json"
 # Those of a model that finds entities, or answers.
 ENTITY_FILE, READING_FILE = "entities.json", "reading.json"
+ENTITY_SCOPE, READING_SCOPE = "cls/entities", "cls/squad"  # of their heads' variables
 
 _SAMPLES = "dropout_samples"  # a collection of the graph
 

@@ -38,7 +38,7 @@ NARROW = 512
 # Tokens of one run on a CPU: larger ones fall out of its cache (the same with --most_tokens).
 MOST_TOKENS = 1024
 PRECISIONS = ("float32", "bfloat16")
-_POOLER = "bert/pooler/"
+POOLER = "bert/pooler/"
 WINDOW = 1024  # texts that are turned into features, sorted by length and computed at a time
 
 ModelFolder = collections.namedtuple("ModelFolder", [
@@ -59,7 +59,7 @@ Tokens.__doc__ = """A text that is tokenised already: two lists of as many numbe
 [CLS] and [SEP] are among them, padding is not."""
 
 # Where a folder may tell whether its model was trained on lower-cased texts.
-_CASE_FILES = (heads.CLASSIFIER_FILE, heads.ENTITY_FILE, heads.READING_FILE,
+CASE_FILES = (heads.CLASSIFIER_FILE, heads.ENTITY_FILE, heads.READING_FILE,
                tokenization.SETTINGS_FILE)
 
 # Of a folder that does not say how its classifier was made: as the scripts' defaults are.
@@ -106,7 +106,7 @@ def read_folder(folder, config_name=None, vocab_file=None, ckpt_name=None, do_lo
                         "chid) and neither classifies nor compares texts; run_classifier.py "
                         "--do_predict uses it" % folder)
     tokenizer = _tokenizer(folder, vocab_file or find_vocabulary(folder),
-                           _lower_case(folder, do_lower_case))
+                           lower_case(folder, do_lower_case))
     tokenization.require_fits(tokenizer, config.vocab_size)
     head = heads.ClassifierHead(classes, settings["use_pooled_output"]) if classes else None
     labels = _labels(folder, settings["labels"], classes, prefix) if classes else []
@@ -156,9 +156,13 @@ def _tokenizer(folder, path, do_lower_case):
     return tokenization.from_file(path, do_lower_case)
 
 
-def _lower_case(folder, given):
-    """Returns whether the texts of a folder's model are lower-cased: as it says, or as given."""
-    for name in _CASE_FILES:
+def lower_case(folder, given=None):
+    """Returns whether the texts of a folder's model are lower-cased: as it says, or as given.
+
+    Raises:
+        UserError: the folder says otherwise than is given.
+    """
+    for name in CASE_FILES:
         path = os.path.join(folder, name)
         written = files.read_json(path) if files.exists(path) else {}
         own = written.get("do_lower_case") if isinstance(written, dict) else None
@@ -240,6 +244,11 @@ positions, words: int32 placeholder [B, P], and the probabilities of all words t
 for a model that does not fill masks."""
 
 
+def has_pooler(prefix):
+    """Whether a checkpoint holds the pooler, which models for masked words alone do without."""
+    return any(name.startswith(POOLER) for name in checkpoints.read_shapes(prefix))
+
+
 def build(model):
     """Builds a model in the current graph; running the initialisers loads its weights.
 
@@ -265,13 +274,12 @@ def build(model):
     if model.fills_masks:
         positions = tf.placeholder(tf.int32, [None, None], name="positions")
         words = tf.nn.softmax(heads.word_logits(model.config, encoder, positions), name="words")
-    there = checkpoints.read_shapes(model.checkpoint)
-    lacks_pooler = not any(name.startswith(_POOLER) for name in there)
+    lacks_pooler = not has_pooler(model.checkpoint)
     uses_pooler = model.head is not None and model.head.use_pooled_output
     # Hugging Face's masked-word models have no pooler; then its variables stand here unused.
     shapes = {variable.op.name: tuple(variable.shape.as_list())
               for variable in tf.trainable_variables()
-              if uses_pooler or not (lacks_pooler and variable.op.name.startswith(_POOLER))}
+              if uses_pooler or not (lacks_pooler and variable.op.name.startswith(POOLER))}
     checkpoints.load(checkpoints.fit_with_heads(model.checkpoint, shapes))
     return Outputs(inputs, encoder, probabilities, positions, words)
 

@@ -101,9 +101,10 @@ def write_parts(folder, config, vocab_file, extra_files):
     """Writes configuration, vocabulary and a classifier's files, as a release has them."""
     files.write_text(os.path.join(folder, CONFIG), config.to_json_string())
     vocabulary = tokenization.KEPT_AS[tokenization.is_spm_file(vocab_file)]
-    for source, name in [(vocab_file, vocabulary)] + [
-            (path, os.path.basename(path)) for path in extra_files]:
-        files.copy(source, os.path.join(folder, name))
+    files.copy(vocab_file, os.path.join(folder, vocabulary))
+    for name, content in extra_files.items():
+        with files.atomic_write(os.path.join(folder, name)) as stream:
+            stream.write(content)
 
 
 def claim(folder, record, known_files, names):

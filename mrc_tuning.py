@@ -30,7 +30,7 @@ from errors import UserError
 import tensorflow.compat.v1 as tf
 
 VERSION = 2  # raise when the same questions would give other windows: caches are then renewed
-SCOPE = "cls/squad"  # of the head's variables, as BERT's run_squad.py names them
+SCOPE = heads.READING_SCOPE  # as BERT's run_squad.py names it
 
 # The window of one question, at its own length. Positions are those of the answer's first and last
 # token, 0 where the window does not hold it.

@@ -32,7 +32,7 @@ from errors import UserError
 import tensorflow.compat.v1 as tf
 
 VERSION = 1  # raise when the same sentences would give other windows: caches are then renewed
-SCOPE = "cls/entities"  # of the head's variables
+SCOPE = heads.ENTITY_SCOPE
 DECODINGS = ("viterbi", "greedy")
 
 # The window of one sentence, at its own length. `label_mask` is 0 at [CLS] and [SEP].

@@ -516,6 +516,10 @@ def test_a_model_of_transformers_own_making(tmp_path, torch):
             assert model.labels == (["0", "1"] if model.head else [])
         if kind == "AlbertForMaskedLM":
             words_are_theirs(torch, getattr(transformers, kind).from_pretrained(source), target)
+            again = tmp_path / "again"
+            assert "masked words" in assert_converts(forth(target, again))
+            assert settings_in(again)["architectures"] == [kind]
+            assert set(tensors_in(again)) == set(tensors_in(source))
 
 
 def words_are_theirs(torch, theirs, folder):
@@ -577,6 +581,17 @@ def test_damaged_and_missing_files(tmp_path, folder, converted):
     for name in ("vocab.txt", "tokenizer.json"):
         os.remove(str(folder / name))
     assert_user_error(back(folder, target), "holds no vocabulary", "--vocab_file")
+    for content, told in (('[]', "holds no vocabulary"), (
+            '{"model": {"type": "WordPiece", "vocab": {"a": []}}}', "each token a number"),
+            (json.dumps({"model": {"type": "WordPiece", "vocab": {
+                str(number): number for number in range(61)}}}), "tokenizer.json has 61 tokens")):
+        write(folder, "tokenizer.json", content)
+        assert_user_error(back(folder, target), told)
+    os.remove(str(folder / "tokenizer.json"))
+    write(tmp_path, "large.txt", "\n".join(vocabulary(61)) + "\n")
+    assert_user_error(back(folder, target, "--vocab_file=%s" % (tmp_path / "large.txt")),
+                      str(tmp_path / "large.txt"), "61")
+    assert_user_error(back(folder, tmp_path / "out[1]"), "--output_dir=", "holds *, ? or [")
     assert_converts(back(folder, target, "--vocab_file=%s" % (converted / "run" / "vocab.txt")))
     os.remove(str(folder / "config.json"))
     assert_user_error(back(folder, tmp_path / "other"), "is no Hugging Face folder")
@@ -587,9 +602,34 @@ def test_labels_of_another_classifier_are_refused(tmp_path):
     assert_converts(forth(run, tmp_path / "hf"))
     changed(tmp_path / "hf", id2label={"0": "a", "1": "b"})
     assert_user_error(back(tmp_path / "hf", tmp_path / "tf"), "id2label", "3 labels")
+    changed(tmp_path / "hf", id2label={"0": "a", "1": "b", "2": "b"})
+    assert_user_error(back(tmp_path / "hf", tmp_path / "tf"), "by different texts")
     changed(tmp_path / "hf", id2label=None)
     assert_converts(back(tmp_path / "hf", tmp_path / "tf"))
     assert read(tmp_path / "tf" / "labels.txt") == b"0\n1\n2\n"
+
+
+def test_what_config_json_leaves_out_is_compared_too(tmp_path, torch):
+    """Three labels without names, and a vocabulary that lies elsewhere."""
+    run = make_folder(tmp_path / "run", TINY_GOOGLE, 3)
+    assert_converts(forth(run, tmp_path / "hf"))
+    changed(tmp_path / "hf", id2label=None, label2id=None)
+    for name in ("vocab.txt", "tokenizer.json"):
+        os.remove(str(tmp_path / "hf" / name))
+    err = assert_converts(back(tmp_path / "hf", tmp_path / "tf",
+                               "--vocab_file=" + os.path.join(run, "vocab.txt")))
+    assert "classes" in err
+
+
+@pytest.mark.parametrize("normalizer", [
+    {"type": "BertNormalizer", "lowercase": False},
+    {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "BertNormalizer",
+                                                           "lowercase": False}]}])
+def test_the_case_of_a_fast_tokenizer(tmp_path, folder, normalizer):
+    changed(folder, "tokenizer_config.json", do_lower_case=None)
+    changed(folder, "tokenizer.json", normalizer=normalizer)
+    assert_converts(back(folder, tmp_path / "tf"))
+    assert not inference.read_folder(str(tmp_path / "tf")).tokenizer.do_lower_case
 
 
 def test_a_missing_vocabulary_is_asked_for(tmp_path):

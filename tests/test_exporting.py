@@ -12,8 +12,10 @@ from helpers import (TINY, TINY_GOOGLE, assert_user_error, google_pretraining_we
 
 import checkpoints
 import export_model
+import exported_graph
 import exporting
 import heads
+import inference
 import layouts
 import modeling
 import selection
@@ -107,6 +109,43 @@ def test_a_fine_tuned_model_of_the_albert_zh_layout(tmp_path, vocab, slots):
     assert status == 0, err
     assert sorted(os.listdir(str(tmp_path / "again"))) == sorted(os.listdir(str(target)))
     assert "left out: 0" in err
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_a_cased_model_stays_cased(run, tmp_path, said):
+    """Whether its folder says so, or --do_lower_case."""
+    if said:
+        (run / "tokenizer_config.json").write_text('{"do_lower_case": false}', encoding="utf-8")
+    status, _, err = export(run, tmp_path / "bare", *([] if said else ["--do_lower_case=False"]))
+    assert status == 0, err
+    assert not inference.read_folder(str(tmp_path / "bare")).tokenizer.do_lower_case
+    status, _, err = export(tmp_path / "bare", tmp_path / "again")
+    assert status == 0, err
+    assert not inference.read_folder(str(tmp_path / "again")).tokenizer.do_lower_case
+
+
+@pytest.mark.parametrize("variable, names", [
+    ("cls/entities/output_bias", ["entities.json", "labels.txt"]),
+    ("cls/squad/output_bias", ["reading.json"])])
+def test_what_a_head_needs_goes_with_it(run, tmp_path, variable, names):
+    weights = dict(google_pretraining_weights(), **{variable: np.zeros(2, np.float32)})
+    write_checkpoint(run / "model.ckpt-7", with_slots(weights))
+    for name in names:
+        (run / name).write_text('{"do_lower_case": true}\n', encoding="utf-8")
+    status, _, err = export(run, tmp_path / "bare")
+    assert status == 0, err
+    assert_exports(tmp_path / "bare", weights, TINY_GOOGLE, read(run / "vocab.txt"), names)
+
+
+def test_a_model_without_pooler_is_exported_as_it_is(run, tmp_path):
+    weights = {name: value for name, value in google_pretraining_weights().items()
+               if "pooler" not in name}
+    write_checkpoint(run / "model.ckpt-7", with_slots(weights))
+    status, _, err = export(run, tmp_path / "bare")
+    assert status == 0, err
+    assert_exports(tmp_path / "bare", weights, TINY_GOOGLE, read(run / "vocab.txt"))
+    with pytest.raises(UserError, match="--head=pooled: .* has no pooler"):
+        exported_graph.choose_head(inference.read_folder(str(tmp_path / "bare")), "pooled")
 
 
 def test_the_best_of_a_run_is_exported(run, tmp_path):
