@@ -152,6 +152,10 @@ def _chinese(record, known_files, model):
         "- 文本变成 id：`[CLS] 文本 [SEP]`，句对再接 `文本二 [SEP]`；`segment_ids` 第一句为 0、"
         "第二句为 1；补齐处三者皆为 0，`input_mask` 其余为 1。分词步骤与可移植实现见项目的 "
         "MOBILE.md；`vectors.json` 是测试向量。"]
+    if record["truncate"] != "head":
+        lines.append("- 过长的文本：%s（`truncate`: `%s`）。" % (
+            {"tail": "去掉开头", "head_tail": "留开头四分之一，其余取自末尾"}[record["truncate"]],
+            record["truncate"]))
     if "labels" in record:
         lines.append("- 标签：" + "、".join(map(_code, record["labels"])))
     lines += ["- " + line for line in _strings(record, known_files, model, 0)]
@@ -182,6 +186,11 @@ def _english(record, known_files, model):
         "`segment_ids` is 0 in the first and 1 in the second; all three are 0 for padding, "
         "`input_mask` is 1 elsewhere. The tokenizer's steps and a portable implementation: the "
         "project's MOBILE.md; `vectors.json` holds test vectors."]
+    if record["truncate"] != "head":
+        lines.append("- Texts that are too long: %s (`truncate`: `%s`)." % (
+            {"tail": "their start is cut off",
+             "head_tail": "a quarter is kept from their start, the rest from their end"}[
+                 record["truncate"]], record["truncate"]))
     if "labels" in record:
         lines.append("- Labels: " + ", ".join(map(_code, record["labels"])))
     lines += ["- " + line for line in _strings(record, known_files, model, 1)]

@@ -46,17 +46,30 @@ public final class AlbertTokenizer {
 
     private final Map<String, Integer> vocabulary = new HashMap<>();
     private final boolean doLowerCase;
+    private final String truncate;
     private final int longestEntry;
     private final int cls;
     private final int sep;
     private final int unknown;
 
+    /** A tokenizer that cuts off the end of a text that is too long, as most models have it. */
+    public AlbertTokenizer(InputStream vocabularyFile, boolean doLowerCase) throws IOException {
+        this(vocabularyFile, doLowerCase, "head");
+    }
+
     /**
      * @param vocabularyFile vocab.txt, UTF-8, an entry a line; closed afterwards
      * @param doLowerCase do_lower_case of the model's export.json
+     * @param truncate truncate of the model's export.json: what is kept of a text that is too long,
+     *     "head", "tail" or "head_tail" (a quarter from its start, the rest from its end)
      */
-    public AlbertTokenizer(InputStream vocabularyFile, boolean doLowerCase) throws IOException {
+    public AlbertTokenizer(InputStream vocabularyFile, boolean doLowerCase, String truncate)
+            throws IOException {
+        if (!Arrays.asList("head", "tail", "head_tail").contains(truncate)) {
+            throw new IllegalArgumentException("truncate: " + truncate);
+        }
         this.doLowerCase = doLowerCase;
+        this.truncate = truncate;
         // readLine knows no line ends but \n and \r: one entry of the Chinese vocabulary is U+2028.
         int longest = 0;
         try (BufferedReader reader = new BufferedReader(
@@ -106,11 +119,11 @@ public final class AlbertTokenizer {
         }
         List<Integer> all = new ArrayList<>();
         all.add(cls);
-        all.addAll(a.subList(0, keptOfA));
+        all.addAll(kept(a, keptOfA));
         all.add(sep);
         int firstOfB = all.size();
         if (second != null) {
-            all.addAll(b.subList(0, keptOfB));
+            all.addAll(kept(b, keptOfB));
             all.add(sep);
         }
         Inputs inputs = new Inputs(Math.max(paddedLength, all.size()));
@@ -120,6 +133,21 @@ public final class AlbertTokenizer {
             inputs.segmentIds[i] = i < firstOfB ? 0 : 1;
         }
         return inputs;
+    }
+
+    private List<Integer> kept(List<Integer> ids, int length) {
+        if (ids.size() <= length) {
+            return ids;
+        }
+        int head = length;
+        if (truncate.equals("tail")) {
+            head = 0;
+        } else if (truncate.equals("head_tail")) {
+            head = (length + 3) / 4;
+        }
+        List<Integer> kept = new ArrayList<>(ids.subList(0, head));
+        kept.addAll(ids.subList(ids.size() - (length - head), ids.size()));
+        return kept;
     }
 
     /** Ids of a text's tokens, without [CLS] and [SEP]. */
@@ -297,8 +325,11 @@ public final class AlbertTokenizer {
 
     /** Prints the ids and segments of texts: java AlbertTokenizer vocab.txt 32 &lt; texts.tsv */
     public static void main(String[] arguments) throws IOException {
+        List<String> others = Arrays.asList(arguments).subList(2, arguments.length);
         AlbertTokenizer tokenizer = new AlbertTokenizer(
-                new java.io.FileInputStream(arguments[0]), arguments.length < 3);
+                new java.io.FileInputStream(arguments[0]), !others.contains("cased"),
+                others.contains("tail") ? "tail"
+                        : others.contains("head_tail") ? "head_tail" : "head");
         int maxLength = Integer.parseInt(arguments[1]);
         java.io.ByteArrayOutputStream whole = new java.io.ByteArrayOutputStream();
         byte[] block = new byte[1 << 16];

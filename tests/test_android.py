@@ -42,10 +42,10 @@ def java(tmp_path_factory):
     return run
 
 
-def expected(vocab_file, length, texts, do_lower_case=True):
+def expected(vocab_file, length, texts, do_lower_case=True, truncate="head"):
     tokenizer = tokenization.from_file(vocab_file, do_lower_case)
-    return [(vector["input_ids"], vector["segment_ids"])
-            for vector in tokenizer_vectors.vectors(tokenizer, length, texts)]
+    return [(vector["input_ids"], vector["segment_ids"]) for vector in tokenizer_vectors.vectors(
+        tokenizer, length, texts, truncate=truncate)]
 
 
 def without_line_ends(texts):
@@ -70,6 +70,15 @@ def test_hostile_texts(java):
     texts = without_line_ends([(text(), generator.choice([None, text()])) for _ in range(1500)])
     for text_, found, wanted in zip(texts, java(VOCAB, 24, texts), expected(VOCAB, 24, texts)):
         assert found == wanted, ascii(text_)
+
+
+@pytest.mark.parametrize("truncate", ["tail", "head_tail"])
+@pytest.mark.parametrize("length", [12, 13, 14, 15])
+def test_which_part_of_a_long_text_is_kept(java, truncate, length):
+    texts = without_line_ends(tokenizer_vectors.TEXTS)
+    found = java(VOCAB, length, texts, truncate)
+    assert found == expected(VOCAB, length, texts, truncate=truncate)
+    assert found != expected(VOCAB, length, texts)
 
 
 def test_real_pairs(java, shared_data):
