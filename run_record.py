@@ -108,7 +108,10 @@ class RunRecord(object):
             path: _data_fingerprint(path) for path in data})
         shown = {name: value for name, value in sorted(flag_values.items())
                  if isinstance(value, (str, int, float, bool, type(None)))}
-        self._record["flags_of_last_call" if "flags" in self._record else "flags"] = shown
+        if "flags" in self._record:
+            self._record["flags_of_last_call"] = shown
+        else:
+            self._record["flags"] = shown
         files.write_json(self._path, self._record)
 
     def begin_training(self, trained_with):
