@@ -33,6 +33,7 @@ import modeling  # noqa: E402
 import numpy as np  # noqa: E402
 import plots  # noqa: E402
 import pretraining_lift  # noqa: E402
+import pretraining_steps  # noqa: E402
 from absl import flags  # noqa: E402
 from console import say  # noqa: E402
 from errors import UserError  # noqa: E402
@@ -187,11 +188,10 @@ class Runs(object):
 
     def _with_dropout(self, value):
         """Writes a copy of the configuration with dropout; returns its path."""
-        settings = files.read_json(self._values.bert_config_file)
-        settings.update(hidden_dropout_prob=float(value), attention_probs_dropout_prob=float(value))
-        path = os.path.join(self._values.work_dir, "config_dropout%s.json" % value)
-        files.write_json(path, settings)
-        return path
+        return pretraining_steps.write_config(
+            self._values.bert_config_file,
+            os.path.join(self._values.work_dir, "config_dropout%s.json" % value),
+            hidden_dropout_prob=float(value), attention_probs_dropout_prob=float(value))
 
     # ---- teachers
 

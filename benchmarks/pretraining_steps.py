@@ -37,6 +37,12 @@ def run(script, *arguments):
                         % script)
 
 
+def write_config(source, path, **changes):
+    """Writes a copy of a model's configuration with some settings changed; returns its path."""
+    files.write_json(path, dict(files.read_json(source), **changes))
+    return path
+
+
 def documents_of(texts):
     """Returns a document, a list of sentences, of each list of texts; of equal ones the first."""
     documents = (tuple(sentence for text in some
