@@ -77,6 +77,10 @@ def test_the_command_scores_an_oracle_with_100(tmp_path):
     files.write_text(gold, '{"a": "北京", "c": "x"}')
     assert_user_error(run_script("mrc_metrics.py", "--data_file=" + data, "--predictions=" + gold),
                       "answers c", "belong together")
+    files.write_text(data, '{"data": []}')
+    files.write_text(gold, "{}")
+    assert_user_error(run_script("mrc_metrics.py", "--data_file=" + data, "--predictions=" + gold),
+                      "--data_file=", "holds no question")
 
 
 @pytest.mark.parametrize("content, told", [
