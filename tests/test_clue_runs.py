@@ -334,8 +334,10 @@ def test_signals_reach_the_runs(place, number, status):
          "--data_dir=" + os.path.join(ROOT, "data", "clue_sample"),
          "--work_dir=%s/work" % place], stderr=subprocess.PIPE,
         env=dict(os.environ, STUB_SLEEPS="60"),
-        # A shell starts background jobs, and so perhaps these tests, with SIGINT ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        # A shell starts background jobs, and so perhaps these tests, with SIGINT ignored; nohup,
+        # with SIGHUP.
+        preexec_fn=lambda: [signal.signal(one, signal.SIG_DFL)
+                            for one in (signal.SIGINT, signal.SIGHUP)])
     deadline = time.time() + 60
     while not (place / "sleeping").exists() and time.time() < deadline:
         time.sleep(0.05)

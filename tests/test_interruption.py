@@ -235,7 +235,9 @@ def test_a_closed_terminal_is_a_signal_to_end(tmp_path, in_training, status):
         "open(%r, 'w').close()\n" % (ROOT, in_training, ready, ready, done, done))
     master, slave = os.openpty()
     process = subprocess.Popen([sys.executable, "-c", program], stdin=slave, stdout=slave,
-                               stderr=slave, start_new_session=True)
+                               stderr=slave, start_new_session=True,
+                               # These tests themselves may run under nohup.
+                               preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     os.close(slave)
     deadline = time.time() + 60
     while not os.path.exists(ready) and time.time() < deadline:

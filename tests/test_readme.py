@@ -250,11 +250,6 @@ def test_files_named_in_the_text_exist_or_are_known_outputs(text, root):
     assert unknown <= {"test.json"}
 
 
-def test_what_is_not_there_yet_names_no_script(text, root):
-    section, = re.findall(r"^## (?:尚未包含|Not yet)\n\n(.*?)\n\n", text, re.MULTILINE | re.DOTALL)
-    assert not re.search(r"\.(?:py|sh)\b", section)
-
-
 def test_flags_of_both_layouts_are_told_apart(text, root):
     rows = [line for line in text.split("\n") if line.startswith("| ") and
             "`--bert_config_file`" in line]
