@@ -298,7 +298,7 @@ _LAYOUT_ADVICE = {
 # ---------------------------------------------------------------------------------------------
 
 def fit(prefix, model_shapes, allow_partial=False, required_heads=(), from_group0=False,
-        fresh_heads=False):
+        fresh_heads=False, for_training=True):
     """Decides what a model takes from a checkpoint, or refuses it.
 
     Optimizer slots and heads that the model lacks are ignored. Every encoder variable (`bert/`)
@@ -310,6 +310,7 @@ def fit(prefix, model_shapes, allow_partial=False, required_heads=(), from_group
         required_heads: names of head variables that must be loaded (evaluation, prediction).
         from_group0: every parameter group (Google layout) takes the values of the file's group 0.
         fresh_heads: the heads are initialised anew even where they fit.
+        for_training: whether a refusal may name the flag that trains with what fits.
 
     Returns:
         Fit.
@@ -329,8 +330,7 @@ def fit(prefix, model_shapes, allow_partial=False, required_heads=(), from_group
     fresh = [name for name in model_shapes if name not in loaded]
     encoder_faults = [name for name in fresh if name.startswith(ENCODER)]
     if encoder_faults and (not allow_partial or not _any_encoder(loaded)):
-        raise UserError(_refusal(prefix, shapes, model_shapes, encoder_faults,
-                                 for_training=not required_heads))
+        raise UserError(_refusal(prefix, shapes, model_shapes, encoder_faults, for_training))
     head_faults = [name for name in fresh if name in required_heads]
     if head_faults:
         raise UserError(
@@ -356,7 +356,7 @@ def head_names(shapes):
 
 def fit_with_heads(prefix, model_shapes):
     """As `fit`, for evaluation and prediction: encoder and heads must all be in the file."""
-    return fit(prefix, model_shapes, required_heads=head_names(model_shapes))
+    return fit(prefix, model_shapes, required_heads=head_names(model_shapes), for_training=False)
 
 
 def _any_encoder(names):

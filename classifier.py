@@ -214,13 +214,19 @@ class Tuner(object):
     def _model_fn(self, model_fit, recipe=None):
         raise NotImplementedError
 
-    def train(self, split, batch_size, recipe):
-        """Trains up to `recipe.num_train_steps` in all; goes on from the folder's last step."""
+    def train(self, split, batch_size, recipe, begin=None):
+        """Trains up to `recipe.num_train_steps` in all; goes on from the folder's last step.
+
+        Args:
+            begin: called before the training, if there are steps to train.
+        """
         done = checkpoints.step_reached(self._run.output_dir)
         if done >= recipe.num_train_steps:
             say("Already trained to step %d of %d: nothing to train"
                 % (done, recipe.num_train_steps))
             return
+        if begin:
+            begin()
         in_a_step = distribution.examples_per_step(self._run, batch_size)
         if in_a_step > len(split.examples):
             say("WARNING: a batch of %d (--train_batch_size x accumulation x devices) is more than "

@@ -161,11 +161,11 @@ def write_checkpoint(prefix, weights):
 # What lies beside them
 # ---------------------------------------------------------------------------------------------
 
-def vocabulary_of(folder, vocab_file=None, vocab_size=None):
+def vocabulary_of(folder, vocab_file, vocab_size):
     """Returns (name here, bytes) of a folder's vocabulary.
 
     Args:
-        vocab_file: another one than the folder's; vocab_size: rows of the model's table, if known.
+        vocab_file: another one than the folder's, or None; vocab_size: rows of the model's table.
 
     Raises:
         UserError: there is none that a tokenizer here can use, or it has more words than the model.
@@ -173,13 +173,11 @@ def vocabulary_of(folder, vocab_file=None, vocab_size=None):
     candidates = [os.path.join(folder, name) for name in ("vocab.txt", "spiece.model")]
     path = vocab_file or next(filter(files.exists, candidates), None)
     if path:
-        tokenizer = tokenization.from_file(path)
-        if vocab_size is not None:
-            tokenization.require_fits(tokenizer, vocab_size)
+        tokenization.require_fits(tokenization.from_file(path), vocab_size)
         with files.open_binary(path) as stream:
             return tokenization.KEPT_AS[tokenization.is_spm_file(path)], stream.read()
     path = os.path.join(folder, TOKENIZER)
-    model = _object_in(_object_in(files.read_json(path) if files.exists(path) else None), "model")
+    model = _object_in(files.read_json(path) if files.exists(path) else None, "model")
     entries = _object_in(model, "vocab")
     if model.get("type") != "WordPiece" or not entries:
         raise UserError("%s holds no vocabulary (vocab.txt, spiece.model, or a tokenizer.json of "
@@ -187,7 +185,7 @@ def vocabulary_of(folder, vocab_file=None, vocab_size=None):
     if not all(isinstance(number, int) for number in entries.values()):
         raise UserError("%s is damaged: its vocabulary must give each token a number" % path)
     tokens = sorted(entries, key=entries.get)
-    if vocab_size is not None and len(tokens) > vocab_size:
+    if len(tokens) > vocab_size:
         raise UserError("%s has %d tokens, the model's vocabulary %d: do they belong together?"
                         % (path, len(tokens), vocab_size))
     if [entries[token] for token in tokens] != list(range(len(tokens))):

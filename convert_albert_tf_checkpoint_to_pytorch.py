@@ -109,7 +109,7 @@ def plan(model):
         name for name in there if there[name] == shapes.get(name, there[name]))
     settings = hugging_face.to_settings(model.config, model.tokenizer, architecture, model.labels)
     lacking = () if inference.has_pooler(model.checkpoint) else (inference.POOLER,)
-    checkpoints.fit(model.checkpoint, {
+    checkpoints.fit_with_heads(model.checkpoint, {
         name: shape for name, shape in shapes.items()
         if name.startswith(checkpoints.ENCODER) and not name.startswith(lacking)})
     names = hugging_face.encoder_names(model.config)

@@ -67,8 +67,8 @@ def define_flags():
                        "1 to 5 are usual.")
     flags.DEFINE_float("fgm", NUMBERS["fgm"].off, "Adversarial training (FGM): compute every batch "
                        "again with the table of word embeddings moved this far to where its loss "
-                       "rises, and add the gradients. 0: off; 0.05 to 0.3 suit ALBERT's narrow "
-                       "table, with more the words may no longer tell anything.")
+                       "rises, and add the gradients. 0: off; begin with 0.1: where it is too far, "
+                       "the loss stays that of guessing.")
     flags.DEFINE_float("layer_decay", NUMBERS["layer_decay"].off, "Learning rate of the encoder's "
                        "shared layers as a share of the head's; of the embeddings, this share of "
                        "that. 1: off; 0.5 to 0.9 are usual.")
@@ -549,15 +549,14 @@ def _as_scores(rows, flag):
         UserError: it cannot be told which of the two the rows are.
     """
     rows = rows.astype(np.float64)
-    sums = rows.sum(axis=1)
     if not ((rows >= 0).all() and (rows <= 1).all()):
         return rows
-    if np.abs(sums - 1).max() >= 0.1:
+    sums = rows.sum(axis=1)
+    worst = int(np.argmax(np.abs(sums - 1)))
+    if abs(sums[worst] - 1) >= 0.1:
         raise UserError("%s: all numbers lie between 0 and 1, as probabilities do, but row %d adds "
                         "up to %.3g: give the teacher's scores before its softmax, or its "
-                        "probabilities with more digits" % (
-                            flag, 1 + int(np.argmax(np.abs(sums - 1))),
-                            sums[np.argmax(np.abs(sums - 1))]))
+                        "probabilities with more digits" % (flag, worst + 1, sums[worst]))
     return _logs(rows / sums[:, np.newaxis])
 
 

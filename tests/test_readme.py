@@ -200,7 +200,8 @@ def test_every_flag_in_the_prose_exists(text, root):
     known = {"name", "do_train"}
     for path in glob.glob(os.path.join(root, "*.py")):
         known |= defined_flags(root, os.path.basename(path))
-    for name in ("reviews.py", "create_data.py", "side_by_side.py", "memory.py", "serve.py"):
+    for name in ("reviews.py", "create_data.py", "side_by_side.py", "memory.py", "serve.py",
+                 "better_small_models.py"):
         known |= defined_flags(root, "benchmarks/" + name)
     for _, own in SHELL_SCRIPTS.values():
         known |= own

@@ -6,24 +6,19 @@ import sys
 import pytest
 from conftest import ROOT
 from helpers import assert_user_error, read, run_here
-from test_pretraining_lift import write_model, write_package
+from test_pretraining_lift import recorded, write_model, write_package
 
 import files
 
 sys.path.append(os.path.join(ROOT, "benchmarks"))
 
-import pretraining_steps  # noqa: E402 - its folder is named above
-import reviews  # noqa: E402
+import reviews  # noqa: E402 - its folder is named above
 
 
 @pytest.fixture()
 def calls(monkeypatch):
     """The commands that would have run; each leaves a model or a score."""
-    made = []
-
-    def run(script, *arguments):
-        flags = dict(argument.lstrip("-").partition("=")[::2] for argument in arguments)
-        made.append((script, flags))
+    def leave(script, flags):
         if script == "run_pretraining.py":
             write_model(flags["output_dir"])
         elif script == "run_classifier.py":
@@ -31,11 +26,10 @@ def calls(monkeypatch):
             files.write_json(os.path.join(flags["output_dir"], "run.json"), {
                 "results": {"dev_accuracy": 0.8, "test_accuracy": 0.7}, "seconds": 90.0})
 
-    monkeypatch.setattr(pretraining_steps, "run", run)
     monkeypatch.setattr(reviews, "require_scikit_learn", lambda: None)
     monkeypatch.setattr(reviews, "linear_model",
                         lambda splits: reviews.Result("linear", 0.6, 0.5, 60.0))
-    return made
+    return recorded(monkeypatch, leave)
 
 
 @pytest.fixture()

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import doctest
 import importlib.util
 import io
 import json
@@ -519,6 +520,7 @@ def test_only_this_machines_names_are_answered_where_nothing_else_protects(predi
 
 @needs_packages
 def test_names_of_hosts():
+    assert doctest.testmod(service).failed == 0
     assert service.is_called_by("", [])  # HTTP/1.0, which no browser speaks
     values = argparse.Namespace(allowed_hosts=["Model.example.com", "a-b.local."])
     assert serve.hosts_of(values) == ["model.example.com", "a-b.local"]
