@@ -20,10 +20,6 @@ import tensorflow.compat.v1 as tf
 
 ENCODER = "bert/"
 
-# Training that averages its weights (fine_tuning_methods.py) saves the mean as <variable>, which
-# every reader takes for the weights, and what it goes on from as <variable>/unaveraged.
-UNAVERAGED = "unaveraged"
-
 _GROUP = re.compile(r"^(bert/encoder/transformer/)group_\d+/")
 _SUFFIXES = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
@@ -453,7 +449,7 @@ def require_resumable(prefix, model_shapes, slot_names):
 
     Args:
         model_shapes: {name: shape} of the model's trainable variables.
-        slot_names: the optimizer's slot names, e.g. ("lamb_m", "lamb_v"); UNAVERAGED is one.
+        slot_names: the optimizer's slot names, e.g. ("lamb_m", "lamb_v").
 
     Raises:
         UserError: the folder holds another model, or one trained with another optimizer.
@@ -466,12 +462,6 @@ def require_resumable(prefix, model_shapes, slot_names):
             "output_dir holds another model (%s); choose an empty --output_dir, or name that "
             "checkpoint as --init_checkpoint%s"
             % (prefix, "".join(_fault_line(name, shapes, model_shapes) for name in faults)))
-    is_averaged = any(name.endswith("/" + UNAVERAGED) for name in shapes)
-    if slot_names and is_averaged != (UNAVERAGED in slot_names):
-        raise UserError(
-            "output_dir holds a run %s averaged weights (%s); go on with%s --ema_decay, or use an "
-            "empty --output_dir with --init_checkpoint=%s" % (
-                "of" if is_averaged else "without", prefix, "" if is_averaged else "out", prefix))
     # A variable that has no gradient (the pooler of a classifier of the mean) has no slots.
     lacking = [slot for slot in slot_names
                if not any(name.endswith("/" + slot) for name in shapes)]
@@ -612,8 +602,6 @@ def move(prefix, target):
 def strip(prefix, target):
     """Writes the model's variables of a checkpoint as one without optimizer slots or step.
 
-    Of averaged weights the means are kept.
-
     Args:
         prefix: any checkpoint of ours or a released one; target: the new prefix.
 
@@ -626,8 +614,7 @@ def strip(prefix, target):
     shapes = read_shapes(prefix)
     check_content(prefix)
     kept = sorted(name for name in shapes if name != "global_step"
-                  and not name.endswith(("/adam_m", "/adam_v", "/lamb_m", "/lamb_v",
-                                         "/" + UNAVERAGED)))
+                  and not name.endswith(("/adam_m", "/adam_v", "/lamb_m", "/lamb_v")))
     if layout_of(shapes) not in ("albert_zh", "google"):
         raise UserError("checkpoint %s cannot be exported: %s"
                         % (prefix, _LAYOUT_ADVICE[layout_of(shapes)]))

@@ -152,10 +152,7 @@ def model_fn_of(objective, recipe=None, model_fit=None, use_tpu=False):
         scaffold = estimators.scaffold_fn(model_fit, use_tpu)
         train_op = optimization.create_optimizer(
             None, recipe.learning_rate, recipe.num_train_steps, recipe.num_warmup_steps, use_tpu,
-            methods.optimizer() if methods else "adamw", gradients=gradients,
-            loss_scale=loss_scale)
-        if methods:
-            methods.add_saver()
+            gradients=gradients, loss_scale=loss_scale)
         return tf.estimator.tpu.TPUEstimatorSpec(
             tf.estimator.ModeKeys.TRAIN, loss=scalars["loss"],
             train_op=tf.group(train_op, shown), scaffold_fn=scaffold)

@@ -1,16 +1,13 @@
-"""What may make a fine-tuned model better than plain fine-tuning does: six methods, a flag each.
+"""What may make a fine-tuned model better than plain fine-tuning does: three methods, a flag each.
 
-    --r_drop                R-Drop: dropped out twice, a text gets the same answer
-    --fgm                   adversarial training: moving the word embeddings changes no answer
-    --layer_decay           the deeper in the encoder, the lower the learning rate
-    --multi_sample_dropout  the head learns from several dropouts of what the encoder gives
-    --ema_decay             the model that is kept is the mean of those after each step
-    --teacher_logits        distillation: learn what another model gives for each training row
+    --r_drop          R-Drop: dropped out twice, a text gets the same answer
+    --fgm             adversarial training: moving the word embeddings changes no answer
+    --teacher_logits  distillation: learn what another model gives for each training row
 
 What is not asked for adds nothing to the graph. All of them may be combined.
 
-Dimension letters: B batch, K copies of a batch, R training rows, C classes (those of a text or a
-token, the places where an answer may be).
+Dimension letters: B batch, R training rows, C classes (those of a text or a token, the places where
+an answer may be).
 """
 
 import collections
@@ -18,41 +15,23 @@ import functools
 import hashlib
 import io
 import json
-import re
 import zipfile
 import zlib
 
-import checkpoints
 import files
-import heads
 import numpy as np
 import optimization
-import runtime
+import runtime  # noqa: F401 - before TensorFlow
 from absl import flags
 from console import say
 from errors import UserError
 
 import tensorflow.compat.v1 as tf
 
-MOST_SAMPLES = 64
-
-Number = collections.namedtuple("Number", ["off", "is_fine", "range"])
-Number.__doc__ = """A flag that is a number.
-
-off: plain fine-tuning; is_fine: function that tells whether a value is in the range."""
-
-NUMBERS = collections.OrderedDict([
-    ("r_drop", Number(0.0, lambda value: 0 <= value < float("inf"), "0 or more")),
-    ("fgm", Number(0.0, lambda value: 0 <= value < float("inf"), "0 or more")),
-    ("layer_decay", Number(1.0, lambda value: 0 < value <= 1, "above 0, at most 1")),
-    ("multi_sample_dropout", Number(1, lambda value: 1 <= value <= MOST_SAMPLES,
-                                    "1 to %d" % MOST_SAMPLES)),
-    ("ema_decay", Number(0.0, lambda value: 0 <= value < 1, "0 to below 1")),
-])
+STRENGTHS = ("r_drop", "fgm")  # flags that are numbers; 0: off
 TEMPERATURE, ALPHA = 2.0, 0.5
 DISTILLING = ("teacher_logits", "distill_temperature", "distill_alpha")
 
-_AVERAGE = "average"  # the optimizer's slot that holds a variable's mean
 WORD_TABLE = "bert/embeddings/word_embeddings"
 
 
@@ -62,22 +41,12 @@ WORD_TABLE = "bert/embeddings/word_embeddings"
 
 def define_flags():
     """Defines the methods' flags."""
-    flags.DEFINE_float("r_drop", NUMBERS["r_drop"].off, "R-Drop: drop out every batch twice and "
-                       "add so many times the divergence of the two answers to the loss. 0: off; "
-                       "1 to 5 are usual.")
-    flags.DEFINE_float("fgm", NUMBERS["fgm"].off, "Adversarial training (FGM): compute every batch "
-                       "again with the table of word embeddings moved this far to where its loss "
-                       "rises, and add the gradients. 0: off; begin with 0.1: where it is too far, "
-                       "the loss stays that of guessing.")
-    flags.DEFINE_float("layer_decay", NUMBERS["layer_decay"].off, "Learning rate of the encoder's "
-                       "shared layers as a share of the head's; of the embeddings, this share of "
-                       "that. 1: off; 0.5 to 0.9 are usual.")
-    flags.DEFINE_integer("multi_sample_dropout", NUMBERS["multi_sample_dropout"].off, "Dropouts of "
-                         "the encoder's output that the head learns from in a step. 1: off; 4 to 8 "
-                         "are usual.")
-    flags.DEFINE_float("ema_decay", NUMBERS["ema_decay"].off, "Evaluate, predict and export the "
-                       "mean of the weights after each step, in which a step counts so many times "
-                       "what the next one does. 0: off; 0.99 to 0.9999 are usual.")
+    flags.DEFINE_float("r_drop", 0.0, "R-Drop: drop out every batch twice and add so many times "
+                       "the divergence of the two answers to the loss. 0: off; 1 to 5 are usual.")
+    flags.DEFINE_float("fgm", 0.0, "Adversarial training (FGM): compute every batch again with the "
+                       "table of word embeddings moved this far to where its loss rises, and add "
+                       "the gradients. 0: off; begin with 0.1: where it is too far, the loss stays "
+                       "that of guessing.")
     flags.DEFINE_string("teacher_logits", None, "Distillation: file of what another model gives "
                         "for each training row, as --do_predict --predict_split=train writes it "
                         "(.npz), or of scores or probabilities, a row a line, tabs between (.tsv).")
@@ -89,9 +58,9 @@ def define_flags():
 
 def check_values(values):
     """Checks the flags' values; UserError names the flag at fault. values: {flag: value}."""
-    for name, number in NUMBERS.items():
-        if not number.is_fine(values[name]):
-            raise UserError("--%s=%g: a number is needed, %s" % (name, values[name], number.range))
+    for name in STRENGTHS:
+        if not is_strength(values[name]):
+            raise UserError("--%s=%g: a number is needed, 0 or more" % (name, values[name]))
     if not 0 < values["distill_temperature"] < float("inf"):
         raise UserError("--distill_temperature=%g: a number above 0 is needed"
                         % values["distill_temperature"])
@@ -104,9 +73,14 @@ def check_values(values):
                 name, values[name]))
 
 
+def is_strength(value):
+    """Tells whether a flag of STRENGTHS may have a value."""
+    return 0 <= value < float("inf")
+
+
 def trained_with(values):
     """Returns {name: value} of what shaped the weights, for run.json. values: {flag: value}."""
-    settings = collections.OrderedDict((name, values[name]) for name in NUMBERS)
+    settings = collections.OrderedDict((name, values[name]) for name in STRENGTHS)
     for name in DISTILLING:
         settings[name] = values[name] if values["teacher_logits"] else None
     if values["teacher_logits"]:
@@ -116,14 +90,8 @@ def trained_with(values):
 
 
 # What runs were trained with whose run.json is from before there were these methods.
-PLAIN = collections.OrderedDict([(name, number.off) for name, number in NUMBERS.items()]
+PLAIN = collections.OrderedDict([(name, 0.0) for name in STRENGTHS]
                                 + [(name, None) for name in DISTILLING])
-
-
-def slot_names(values):
-    """Returns the last parts of the names of what a checkpoint must hold to go on from."""
-    return optimization.AdamWeightDecayOptimizer.SLOT_NAMES + (
-        (checkpoints.UNAVERAGED,) if values["ema_decay"] else ())
 
 
 def read(values, run, config, examples, labels, can_distill):
@@ -140,17 +108,13 @@ def read(values, run, config, examples, labels, can_distill):
         UserError: a method does not go together with the run or the task, or the teacher's file
             is not of these training rows.
     """
-    wanted = ["--%s=%s" % (name, values[name]) for name in list(NUMBERS) + ["teacher_logits"]
+    wanted = ["--%s=%s" % (name, values[name]) for name in STRENGTHS + ("teacher_logits",)
               if values[name] != PLAIN[name]]
     if not wanted:
         return None
     if run.use_tpu:
         raise UserError("%s: this has not been tried on a TPU; leave it out, or train on GPUs or "
                         "the CPU" % ", ".join(wanted))
-    if values["ema_decay"] and run.distribution == "multi_worker":
-        raise UserError("--ema_decay=%g: this has not been tried with several workers, who save "
-                        "their checkpoints together; leave it out, or use --distribution=mirrored"
-                        % values["ema_decay"])
     teacher = None
     if values["teacher_logits"]:
         if not can_distill:
@@ -164,32 +128,28 @@ def read(values, run, config, examples, labels, can_distill):
             "none: only the head's is compared. Set hidden_dropout_prob and "
             "attention_probs_dropout_prob to 0.1 in a copy of the configuration" % values["r_drop"])
     say("Training with %s" % ", ".join(wanted))
-    numbers = {name: values[name] for name in NUMBERS}
-    return Methods(teacher=teacher, distill_temperature=values["distill_temperature"],
-                   distill_alpha=values["distill_alpha"], encoder_drops=drops,
-                   keep_checkpoint_max=run.keep_checkpoint_max, **numbers)
+    return Methods(values["r_drop"], values["fgm"], teacher, values["distill_temperature"],
+                   values["distill_alpha"])
 
 
 # ---------------------------------------------------------------------------------------------
 # What training does otherwise
 # ---------------------------------------------------------------------------------------------
 
-_Methods = collections.namedtuple("_Methods", list(NUMBERS) + [
-    "teacher", "distill_temperature", "distill_alpha", "encoder_drops", "keep_checkpoint_max"])
-_Methods.__new__.__defaults__ = tuple(number.off for number in NUMBERS.values()) + (
-    None, TEMPERATURE, ALPHA, True, 5)
+_Methods = collections.namedtuple("_Methods", [
+    "r_drop", "fgm", "teacher", "distill_temperature", "distill_alpha"])
+_Methods.__new__.__defaults__ = (0.0, 0.0, None, TEMPERATURE, ALPHA)
 
 
 class Methods(_Methods):
     """The methods of a run; what classifier.py does is asked of it where there are any.
 
-    teacher: float [R, C] or None; encoder_drops: whether the encoder has dropout;
-    keep_checkpoint_max: as in estimators.RunSettings. The other fields are the flags.
+    teacher: float [R, C] or None. The other fields are the flags.
     """
 
     def objective(self, objective):
         """Returns the objective to train with, in place of a task's own."""
-        if self.r_drop or self.multi_sample_dropout > 1 or self.teacher is not None:
+        if self.r_drop or self.teacher is not None:
             return _Objective(objective, self)
         return objective
 
@@ -205,39 +165,20 @@ class Methods(_Methods):
                 optimization.differentiate, share_of, features, parts, loss_scale))
         return gradients, scalars
 
-    def optimizer(self):
-        """Returns what optimization.create_optimizer takes as the optimizer."""
-        if self.ema_decay or self.layer_decay < 1:
-            return functools.partial(_AdamW, layer_decay=self.layer_decay,
-                                     ema_decay=self.ema_decay)
-        return "adamw"
-
-    def add_saver(self):
-        """Makes checkpoints hold averaged weights; called when all variables are there."""
-        if self.ema_decay and not tf.get_collection(tf.GraphKeys.SAVERS):
-            tf.add_to_collection(tf.GraphKeys.SAVERS, tf.train.Saver(
-                _names_in_checkpoints(), sharded=True, save_relative_paths=True,
-                max_to_keep=self.keep_checkpoint_max or None))
-
 
 class _Objective(object):
-    """An objective (see classifier.ClassObjective) of several copies of a batch, dropped out anew.
+    """An objective (see classifier.ClassObjective) that also learns from a teacher, or by R-Drop.
 
-    The copies stand one after the other, as in the batch K times. R-Drop compares each with the
-    next one. A copy's loss counts a K-th, because the weights that sums are divided by are those
-    of all copies.
+    By R-Drop a batch has K = 2 copies, one after the other, which are dropped out each in its own
+    way. A copy's loss counts a K-th, because the weights that sums are divided by are those of
+    both.
     """
 
     def __init__(self, objective, methods):
         self._objective, self._methods = objective, methods
-        self._copies = methods.multi_sample_dropout * (2 if methods.r_drop else 1)
 
     def logits(self, features, is_training):
-        # Without dropout in the encoder, it gives all copies the same.
-        samples = (self._methods.multi_sample_dropout if self._methods.encoder_drops
-                   else self._copies)
-        with heads.dropout_samples(samples):
-            return self._objective.logits(self._repeated(features), is_training)
+        return self._objective.logits(self._repeated(features), is_training)
 
     def weights(self, features):
         return self._objective.weights(self._repeated(features))
@@ -256,32 +197,29 @@ class _Objective(object):
                 distillation_losses(logits, features["teacher_logits"],
                                     methods.distill_temperature))
         if methods.r_drop:
-            losses += methods.r_drop * divergence_of_pairs(logits, self._copies)
+            losses += methods.r_drop * divergence_of_copies(logits)
         return losses
 
     def _repeated(self, features):
-        if self._copies == 1:
+        if not self._methods.r_drop:
             return features
-        return {name: tf.concat([tensor] * self._copies, 0) for name, tensor in features.items()}
+        return {name: tf.concat([tensor, tensor], 0) for name, tensor in features.items()}
 
 
-def divergence_of_pairs(logits, copies):
-    """R-Drop (arXiv 2106.14448, equation 2): (KL(p || q) + KL(q || p)) / 2 of a copy and the next.
+def divergence_of_copies(logits):
+    """R-Drop (arXiv 2106.14448, equation 2): (KL(p || q) + KL(q || p)) / 2 of a batch's two copies.
 
     Both divergences together are the sum of (p - q)(log p - log q).
 
     Args:
-        logits: [K B, ..., C], of K copies of a batch, one after the other; K is even.
+        logits: [2 B, ..., C], of a copy after the other.
 
     Returns:
-        [K B, ...]: what a pair has, both its rows have.
+        [2 B, ...]: what a pair has, both its rows have.
     """
-    shape = tf.shape(logits)
-    logs = tf.nn.log_softmax(tf.reshape(logits, tf.concat(
-        [[copies // 2, 2, shape[0] // copies], shape[1:]], 0)))
-    one, other = logs[:, 0], logs[:, 1]
+    one, other = tf.split(tf.nn.log_softmax(logits), 2)
     both = 0.5 * tf.reduce_sum((tf.exp(one) - tf.exp(other)) * (one - other), -1)
-    return tf.reshape(tf.stack([both, both], 1), shape[:-1])
+    return tf.concat([both, both], 0)
 
 
 def distillation_losses(logits, teacher, temperature):
@@ -357,121 +295,6 @@ def adversarial(slope, distance):
     largest = tf.reduce_max(tf.abs(slope))  # its square may be 0 where it is not
     direction = tf.math.divide_no_nan(slope, largest)
     return distance * tf.math.divide_no_nan(direction, tf.norm(direction))
-
-
-# ---------------------------------------------------------------------------------------------
-# The optimizer: learning rates by depth, averaged weights
-# ---------------------------------------------------------------------------------------------
-
-def depths_of(names):
-    """Returns {name: depth} of a model's variables: how many sets of weights stand above them.
-
-    ALBERT's layers share their weights, so a depth is not a layer but a set of weights: 0 for
-    pooler and heads, 1 for the shared layers, 2 for the embeddings with their projection. With
-    several groups of layers, the last one has 1, the one before it 2, and so on. The blocks within
-    a group take turns in each layer and are of one depth.
-
-    depths_of(["output_bias", "bert/encoder/layer_shared/output/dense/bias", WORD_TABLE])
-        == {"output_bias": 0, "bert/encoder/layer_shared/output/dense/bias": 1, WORD_TABLE: 2}
-    """
-    groups = {name: int(re.search(r"/group_(\d+)/", name).group(1)) if "/group_" in name else 0
-              for name in names}
-    last = max(groups.values())
-
-    def depth(name):
-        if name.startswith("bert/embeddings/") or "/embedding_hidden_mapping_in/" in name:
-            return last + 2
-        return last + 1 - groups[name] if name.startswith("bert/encoder/") else 0
-
-    return {name: depth(name) for name in names}
-
-
-class _AdamW(optimization.AdamWeightDecayOptimizer):
-    """AdamW whose rate falls with the depth, and that keeps the mean of the weights.
-
-    After step t, from t = 1, the mean of the weights w is
-
-        a_t = sum over i of d^(t - i) w_i / sum over i of d^(t - i)      i = 1 .. t
-
-    so that the first steps are averages of what there is, without the weights before training
-    (but for float16, where a step that overflowed is one of the t and has added no w).
-    """
-
-    def __init__(self, learning_rate, layer_decay=1.0, ema_decay=0.0, step=None, **settings):
-        """As the base class; step: the number of steps done before this one, scalar integer."""
-        super(_AdamW, self).__init__(learning_rate, step=step, **settings)
-        self._layer_decay, self._ema_decay = layer_decay, ema_decay
-        if layer_decay < 1:
-            self._depths = depths_of([_name(variable) for variable in tf.trainable_variables()])
-        if ema_decay:
-            self._share = newest_share(step, ema_decay)
-
-    def _rate_of(self, variable):
-        if self._layer_decay == 1:
-            return self._rate
-        name = re.sub(r"/replica_\d+$", "", variable.op.name)  # a strategy's copies are called so
-        return self._rate * self._layer_decay ** self._depths[name]
-
-    def _create_slots(self, var_list):
-        super(_AdamW, self)._create_slots(var_list)
-        for variable in var_list if self._ema_decay else ():
-            # Not initial_value: a strategy's copies do not know that of a checkpoint there.
-            with tf.control_dependencies([variable.initializer]):
-                start = variable.read_value()
-            self._get_or_make_slot(variable, start, _AVERAGE, _AVERAGE)
-
-    def _steps_of_copies(self, strategy, grad, variable):
-        steps = super(_AdamW, self)._steps_of_copies(strategy, grad, variable)
-        if not self._ema_decay:
-            return steps
-        copies, averages = [strategy.experimental_local_results(one) for one in (
-            variable, self.get_slot(variable, _AVERAGE))]
-        averaging = []
-        for step, copy, average in zip(steps, copies, averages):
-            with tf.device(copy.device), tf.control_dependencies([step]):
-                averaging.append(average.assign_sub(
-                    self._share * (average.read_value() - copy.read_value()), read_value=False))
-        return averaging
-
-
-def newest_share(step, decay):
-    """Returns what the newest weights count in their mean: (1 - d) / (1 - d^t), t = step + 1.
-
-    Args:
-        step: scalar integer tensor, counted from 0.
-    """
-    done = tf.cast(step + 1, tf.float32)
-    # 1 - d^t as it is, since d^t is close to 1 at the start.
-    return (1.0 - decay) / -tf.math.expm1(done * float(np.log(decay)))
-
-
-def _names_in_checkpoints():
-    """Returns a Saver's {name: variable}: a mean takes the name of what it is the mean of."""
-    variables = {_name(variable): variable for variable in tf.global_variables()}
-    named = {}
-    for name, variable in variables.items():
-        if name + "/" + _AVERAGE in variables:
-            named[name + "/" + checkpoints.UNAVERAGED] = variable
-        elif name.endswith("/" + _AVERAGE):
-            named[name[:-len("/" + _AVERAGE)]] = variable
-        else:
-            named[name] = variable
-    return {name: _saved_as(variable, name) for name, variable in named.items()}
-
-
-def _saved_as(variable, name):
-    """Returns what a Saver takes for a variable under a name of its own."""
-    if not runtime.IS_TF1 or isinstance(variable, tf.Variable):
-        return variable
-    # TensorFlow 1.15 saves the copies of a strategy under their own names only, but by objects
-    # that it makes under any.
-    make_saveable, = variable._gather_saveables_for_checkpoint().values()
-    return make_saveable(name=name)
-
-
-def _name(variable):
-    """Returns a variable's name; of the first copy, where a strategy has several."""
-    return variable.name.split(":")[0]
 
 
 # ---------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import files
 import fine_tuning_methods
 import heads
 import interruption
+import optimization
 import own_data
 import run_lock
 import run_record
@@ -396,7 +397,7 @@ def starting_points(record, values, settings, data, model, kind):
         start = checkpoints.starting_point(
             model.config, shapes, record, settings.output_dir, values["init_checkpoint"],
             values["allow_partial_init"],
-            fine_tuning_methods.slot_names(values) if values["do_train"] else (),
+            optimization.AdamWeightDecayOptimizer.SLOT_NAMES if values["do_train"] else (),
             fresh_heads=values["do_train"] and has_other_labels(values, data.task))
     if values["predict_checkpoint"]:
         chosen = selection.choose(values["predict_checkpoint"], "predict_checkpoint")

@@ -7,7 +7,6 @@ V vocabulary.
 """
 
 import collections
-import contextlib
 
 import modeling
 import runtime  # noqa: F401 - before TensorFlow
@@ -25,44 +24,10 @@ CHOICE_FILE = "choices.json"
 ENTITY_FILE, READING_FILE = "entities.json", "reading.json"
 ENTITY_SCOPE, READING_SCOPE = "cls/entities", "cls/squad"  # of their heads' variables
 
-_SAMPLES = "dropout_samples"  # a collection of the graph
-
 ClassifierHead = collections.namedtuple("ClassifierHead", ["classes", "use_pooled_output"])
 ClassifierHead.__doc__ = """What stands on the encoder.
 
 classes: number of labels; use_pooled_output: classify the pooled first token, else the mean."""
-
-
-@contextlib.contextmanager
-def dropout_samples(number):
-    """Within the block, heads take rows to be so many copies of a batch, one after the other.
-
-    The encoder runs on the first copy alone; what it gives is dropped out for each copy anew, as
-    multi-sample dropout does (arXiv 1905.09788).
-    """
-    samples = tf.get_collection_ref(_SAMPLES)
-    samples.append(number)
-    try:
-        yield
-    finally:
-        samples.pop()
-
-
-def _samples():
-    samples = tf.get_collection(_SAMPLES)
-    return samples[-1] if samples else 1
-
-
-def _first_copy(*tensors):
-    """Returns the rows of the first of the copies that there are."""
-    if _samples() == 1:
-        return tensors
-    return [tensor[:modeling.get_shape_list(tensor)[0] // _samples()] for tensor in tensors]
-
-
-def _all_copies(vectors):
-    """Returns what the encoder gave for one copy, for each copy."""
-    return vectors if _samples() == 1 else tf.concat([vectors] * _samples(), 0)
 
 
 def classifier_logits(config, model_class, head, is_training, input_ids, input_mask, segment_ids,
@@ -76,14 +41,13 @@ def classifier_logits(config, model_class, head, is_training, input_ids, input_m
     Returns:
         [B, C].
     """
-    input_ids, input_mask, segment_ids = _first_copy(input_ids, input_mask, segment_ids)
     model = model_class(
         config, is_training, input_ids, input_mask, segment_ids, use_one_hot_embeddings, "bert",
         output_positions=modeling.first_position(input_ids) if head.use_pooled_output else None,
         recompute=recompute)
     vector = (model.get_pooled_output() if head.use_pooled_output
               else modeling.mean_over_tokens(model.get_sequence_output(), input_mask))
-    return class_logits(config, _all_copies(vector), head.classes, is_training)
+    return class_logits(config, vector, head.classes, is_training)
 
 
 def class_logits(config, pooled, classes, is_training):
@@ -161,10 +125,9 @@ def token_logits(config, model_class, classes, scope, is_training, input_ids, in
     Returns:
         [B, S, C].
     """
-    input_ids, input_mask, segment_ids = _first_copy(input_ids, input_mask, segment_ids)
     model = model_class(config, is_training, input_ids, input_mask, segment_ids,
                         use_one_hot_embeddings, "bert", recompute=recompute)
-    vectors = _all_copies(model.get_sequence_output())
+    vectors = model.get_sequence_output()
     batch, length, width = modeling.get_shape_list(vectors, expected_rank=3)
     with tf.variable_scope(scope):
         if getattr(config, "ln_type", "postln") == "preln":

@@ -114,17 +114,12 @@ class DecoupledDecayOptimizer(tf.train.Optimizer):
     def _step_of(self, variable, grad, m, v):
         """Returns the op of one variable's step; `m` and `v` are its slots."""
         with tf.control_dependencies([grad]):  # whoever needs the old weight has read it by then
-            rate = self._rate_of(variable)
             if not self._decays(variable):
-                return self._apply_adam(variable, grad, m, v, rate)
-            decayed = variable.assign(variable * (1.0 - rate * self._decay), read_value=False)
+                return self._apply_adam(variable, grad, m, v, self._rate)
+            decayed = variable.assign(variable * (1.0 - self._rate * self._decay),
+                                      read_value=False)
         with tf.control_dependencies([decayed]):
-            return self._apply_adam(variable, grad, m, v, rate)
-
-    def _rate_of(self, variable):
-        """Returns a variable's learning rate; here, that of all."""
-        del variable
-        return self._rate
+            return self._apply_adam(variable, grad, m, v, self._rate)
 
     def _decays(self, variable):
         return bool(self._decay) and not _matches(variable.op.name, self._no_decay)
@@ -179,7 +174,7 @@ class LAMBOptimizer(DecoupledDecayOptimizer):
             moved = self._apply_adam(variable, grad, m, v, -1.0)
         with tf.control_dependencies([moved]):
             update = variable.read_value()
-        rate = self._rate_of(variable) * _trust_ratio(weight, update)
+        rate = self._rate * _trust_ratio(weight, update)
         with tf.control_dependencies([update]):
             restored = variable.assign(weight, read_value=False)
         with tf.control_dependencies([restored]):

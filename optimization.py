@@ -227,8 +227,7 @@ def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu, 
         loss: scalar tensor, the mean over a replica's examples; None with `gradients`.
         init_lr: peak rate; see `learning_rate_at` for the schedule's other numbers.
         use_tpu: sums gradients across TPU cores.
-        optimizer: "adamw" or "lamb", or a function that makes another one, as the classes of these
-            do.
+        optimizer: "adamw" or "lamb".
         exclude_from_layer_adaptation: LAMB only; names (regular expressions) whose trust ratio
             is 1. () as for the albert_zh layout, lamb_optimizer.NO_DECAY as for the Google one.
         bias_correction: the moments' correction of algorithm 2 in the LAMB paper; off in the
@@ -256,8 +255,6 @@ def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu, 
             rate, exclude_from_layer_adaptation=exclude_from_layer_adaptation, **settings)
     elif optimizer == "adamw":
         stepper = AdamWeightDecayOptimizer(rate, **settings)
-    elif callable(optimizer):
-        stepper = optimizer(rate, **settings)
     else:
         raise UserError("--optimizer=%s is unknown; use %s" % (optimizer, " or ".join(OPTIMIZERS)))
     variables = tf.trainable_variables()

@@ -33,7 +33,7 @@ def calls(monkeypatch):
                 os.path.join(folder, "train_logits.npz"),
                 np.array([[0.1 * number, 1 - 0.1 * number]] * 3), ["0", "1"], EXAMPLES)
             return
-        score = 0.5 + 0.01 * seed + 0.02 * ("fgm" in flags) - 0.01 * ("ema_decay" in flags)
+        score = 0.5 + 0.01 * seed + 0.02 * ("fgm" in flags) - 0.01 * ("r_drop" in flags)
         os.makedirs(folder, exist_ok=True)
         files.write_json(os.path.join(folder, "run.json"), {
             "results": {"dev_accuracy": score, "dev_f1": score},
@@ -56,16 +56,16 @@ def compare(data, *others):
 
 
 def test_each_method_is_compared_with_plain_fine_tuning(data, calls, tmp_path):
-    wanted = ("--tasks=lcqmc,ner", "--seeds=1,2", "--methods=fgm=0.5,ema_decay=0.9", "--epochs=0.5",
+    wanted = ("--tasks=lcqmc,ner", "--seeds=1,2", "--methods=fgm=0.5,r_drop=2", "--epochs=0.5",
               "--max_train_steps=7")
     status, out, err = compare(data, *wanted)
     assert status == 0, err
     assert [script for script, _ in calls] == (
         ["run_classifier.py"] * 3 + ["run_ner.py"] * 3) * 2
-    for plain, fgm, averaged in zip(calls[0::3], calls[1::3], calls[2::3]):
-        assert len({one[1].pop("output_dir") for one in (plain, fgm, averaged)}) == 3
-        assert fgm[1].pop("fgm") == "0.5" and averaged[1].pop("ema_decay") == "0.9"
-        assert plain == fgm == averaged
+    for plain, fgm, dropped in zip(calls[0::3], calls[1::3], calls[2::3]):
+        assert len({one[1].pop("output_dir") for one in (plain, fgm, dropped)}) == 3
+        assert fgm[1].pop("fgm") == "0.5" and dropped[1].pop("r_drop") == "2"
+        assert plain == fgm == dropped
         assert plain[1]["init_checkpoint"] == str(tmp_path / "mine")
         assert plain[1]["max_train_steps"] == "7"
     assert calls[0][1]["num_train_epochs"] == "3" and calls[3][1]["num_train_epochs"] == "1.5"
@@ -82,10 +82,10 @@ def test_each_method_is_compared_with_plain_fine_tuning(data, calls, tmp_path):
     # What is done is not done again; more is added; other flags are another comparison.
     del calls[:]
     status, _, err = compare(data, *(wanted[:2] + (
-        "--methods=fgm=0.5,r_drop=1+layer_decay=0.5", "--epochs=0.5", "--max_train_steps=7")))
+        "--methods=fgm=0.5,r_drop=1+fgm=0.2", "--epochs=0.5", "--max_train_steps=7")))
     assert status == 0, err
     assert len(calls) == 4
-    assert all(one["r_drop"] == "1" and one["layer_decay"] == "0.5" for _, one in calls)
+    assert all(one["r_drop"] == "1" and one["fgm"] == "0.2" for _, one in calls)
     assert_user_error(compare(data, *wanted[:3]), "with other flags", "choose another --work_dir")
 
 
@@ -98,7 +98,7 @@ def test_an_interrupted_comparison_goes_on(data, calls, monkeypatch):
             raise KeyboardInterrupt
         run(*arguments)
 
-    wanted = ("--tasks=lcqmc", "--seeds=1", "--methods=fgm=1,ema_decay=0.9")
+    wanted = ("--tasks=lcqmc", "--seeds=1", "--methods=fgm=1,r_drop=2")
     monkeypatch.setattr(pretraining_steps, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         compare(data, *wanted)
@@ -162,7 +162,7 @@ def test_dropout_is_a_copy_of_the_configuration(data, calls):
 @pytest.mark.parametrize("wrong, told", [
     ("--tasks=cls", 'Did you mean "csl"'), ("--seeds=x", "'x' is no number"),
     ("--methods=fmg=1", 'fmg is unknown. Did you mean "fgm"'), ("--methods=fgm", "fgm=0.5"),
-    ("--methods=fgm=much", "fgm=much"), ("--methods=ema_decay=1", "in its range"),
+    ("--methods=fgm=much", "fgm=much"), ("--methods=dropout=1", "in its range"),
     ("--methods=teacher=2", "teacher=2"),
     ("--epochs=0", "--epochs=0"), ("--data_dir=/nowhere", "--data_dir=/nowhere holds no folder"),
     ("--init_checkpoint=/nowhere", "--init_checkpoint=/nowhere"),

@@ -99,8 +99,7 @@ def test_two_devices_are_one_with_the_same_batch(folder, two_cpus, tmp_path, opt
 
 
 @pytest.mark.parametrize("methods", [(), (
-    "--fgm=0.5", "--r_drop=1", "--multi_sample_dropout=2", "--layer_decay=0.5",
-    "--ema_decay=0.5", "--teacher_logits=teacher.tsv")], ids=["plain", "methods"])
+    "--fgm=0.5", "--r_drop=1", "--teacher_logits=teacher.tsv")], ids=["plain", "methods"])
 def test_fine_tuning_on_two_devices_is_as_on_one(two_cpus, tmp_path, monkeypatch, methods):
     monkeypatch.setattr(heads, "POOLED_DROPOUT", 0.0)
     write_config(tmp_path, num_hidden_layers=1)

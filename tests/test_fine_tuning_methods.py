@@ -6,20 +6,16 @@ import signal
 
 import numpy as np
 import pytest
-import reference
 from helpers import (assert_user_error, read, read_checkpoint, run_here, run_on_sentences,
                      write_config, write_google_config, write_vocabulary)
 from test_interruption import assert_same_weights, stopped
 
-import checkpoints
 import estimators
-import export_model
 import files
 import fine_tuning_methods
 import finetuning
 import heads
 import modeling
-import modeling_google
 import optimization
 import run_classifier
 import run_classifier_sp_google
@@ -39,7 +35,7 @@ def softmax(scores):
 
 
 # ---------------------------------------------------------------------------------------------
-# Losses of copies: R-Drop, distillation, multi-sample dropout
+# Losses: R-Drop, distillation
 # ---------------------------------------------------------------------------------------------
 
 B, WIDTH, CLASSES = 4, 6, 3
@@ -117,8 +113,7 @@ def gradient_by_hand(dropped, r_drop=0.0, alpha=0.0, temperature=1.0):
     (Methods(r_drop=3.0), 2, {"r_drop": 3.0}),
     (Methods(teacher=TEACHER, distill_temperature=4.0, distill_alpha=0.3), 1,
      {"alpha": 0.3, "temperature": 4.0}),
-    (Methods(multi_sample_dropout=5), 5, {}),
-    (Methods(r_drop=2.0, multi_sample_dropout=3, teacher=TEACHER, distill_alpha=1.0), 6,
+    (Methods(r_drop=2.0, teacher=TEACHER, distill_alpha=1.0), 2,
      {"r_drop": 2.0, "alpha": 1.0, "temperature": fine_tuning_methods.TEMPERATURE})])
 def test_losses_and_gradients_are_those_of_the_formulas(methods, copies, by_hand):
     loss, gradient, dropped = gradient_by_graph(methods)
@@ -134,7 +129,7 @@ def test_answers_that_cannot_be_do_not_diverge():
     logits = np.array([[1.0, -10000.0, 0.5], [0.3, -10000.0, 0.9]])
     with tf.Graph().as_default(), tf.Session() as session:
         scores = tf.constant(logits, tf.float32)
-        both = fine_tuning_methods.divergence_of_pairs(scores, 2)
+        both = fine_tuning_methods.divergence_of_copies(scores)
         found, slope = session.run([both, tf.gradients(both, scores)[0]])
     p, q = softmax(logits[:, ::2])
     np.testing.assert_allclose(found, [((p - q) * np.log(p / q)).sum() / 2] * 2, rtol=1e-5)
@@ -146,40 +141,6 @@ CONFIG = modeling.BertConfig.from_dict({
     "num_attention_heads": 2, "intermediate_size": 8, "hidden_act": "gelu",
     "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
     "max_position_embeddings": 8, "type_vocab_size": 2, "initializer_range": 0.5})
-IDS = RNG.randint(1, 20, size=[B, 5]).astype(np.int32)
-
-
-@pytest.mark.parametrize("of_tokens", [False, True])
-def test_the_encoder_runs_once_for_all_samples(of_tokens, monkeypatch):
-    """Without dropout a copy's logits are those of the batch alone; with it, they are its own."""
-    batches = []
-
-    class Watched(modeling.BertModel):
-        def __init__(self, config, is_training, input_ids, *others, **settings):
-            batches.append(input_ids.shape.as_list()[0])
-            super(Watched, self).__init__(config, is_training, input_ids, *others, **settings)
-
-    def build(copies):
-        ids = tf.concat([tf.constant(IDS)] * copies, 0)
-        rest = ids, tf.ones_like(ids), tf.zeros_like(ids)
-        with tf.variable_scope("", reuse=tf.AUTO_REUSE), heads.dropout_samples(copies):
-            if of_tokens:
-                return heads.token_logits(CONFIG, Watched, CLASSES, "tags", True, *rest)
-            return heads.classifier_logits(CONFIG, Watched, heads.ClassifierHead(CLASSES, True),
-                                           True, *rest)
-
-    with tf.Graph().as_default(), tf.Session() as session:
-        tf.set_random_seed(3)
-        tf.train.get_or_create_global_step()
-        dropped = build(3)
-        monkeypatch.setattr(heads, "POOLED_DROPOUT", 0.0)
-        whole, alone = build(3), build(1)
-        session.run(tf.global_variables_initializer())
-        dropped, whole, alone = session.run([dropped, whole, alone])
-    assert batches == [B, B, B]
-    np.testing.assert_allclose(whole, np.concatenate([alone] * 3), atol=1e-6)
-    assert dropped.shape == whole.shape
-    assert len({copy.tobytes() for copy in np.split(dropped, 3)}) == 3
 
 
 # ---------------------------------------------------------------------------------------------
@@ -246,105 +207,13 @@ def test_the_distance_does_not_depend_on_the_size_of_the_gradient(slope, expecte
 
 
 # ---------------------------------------------------------------------------------------------
-# The optimizer
-# ---------------------------------------------------------------------------------------------
-
-START = {"bert/embeddings/word_embeddings": [[0.5, -0.2]], "bert/pooler/dense/bias": [0.1],
-         "bert/encoder/layer_shared/output/dense/kernel": [[0.9], [0.35]],
-         "output_bias": [0.4, 0.0]}
-
-
-def optimized(steps, **methods):
-    """Returns [{name: value} of all variables after each step, first those of the start]."""
-    with tf.Graph().as_default(), tf.Session() as session:
-        variables = [tf.get_variable(name, initializer=tf.constant(value, tf.float32))
-                     for name, value in START.items()]
-        loss = sum(tf.reduce_sum(tf.square(one - 0.3)) for one in variables)
-        step = optimization.create_optimizer(loss, 0.1, 50, 0, False,
-                                             Methods(**methods).optimizer())
-        everything = {one.op.name: one for one in tf.global_variables()}
-        session.run(tf.global_variables_initializer())
-        found = [session.run(everything)]
-        for _ in range(steps):
-            session.run(step)
-            found.append(session.run(everything))
-        return found
-
-
-def test_the_rate_falls_with_the_depth():
-    weights = {name: np.array(value, np.float32) for name, value in START.items()}
-    moments = {}
-    found = optimized(3, layer_decay=0.5)
-    factors = dict(zip(START, (0.25, 1.0, 0.5, 1.0)))
-    for step in range(3):
-        gradients = {name: 2 * (value.astype(np.float64) - 0.3) for name, value in weights.items()}
-        norm = max(np.sqrt(sum((one ** 2).sum() for one in gradients.values())), 1.0)
-        for name in weights:
-            one = {name: weights[name]}
-            reference.optimizer_step(one, {name: gradients[name] / norm}, moments,
-                                     factors[name] * reference.rate_at(step, 0.1, 50, 0), False)
-            weights[name] = one[name]
-        for name, value in weights.items():
-            np.testing.assert_allclose(found[step + 1][name], value, atol=1e-5, err_msg=name)
-
-
-def test_depths_are_sets_of_weights():
-    settings = dict(CONFIG.to_dict(), num_hidden_layers=4, num_hidden_groups=2, inner_group_num=2)
-    del settings["ln_type"]
-    google = modeling_google.AlbertConfig.from_dict(settings)
-    for config, model_class, groups in ((CONFIG, modeling.BertModel, 1),
-                                        (google, modeling_google.AlbertModel, 2)):
-        shapes = heads.classifier_variable_shapes(config, model_class, 2)
-        depths = fine_tuning_methods.depths_of(list(shapes))
-        assert set(depths) == set(shapes)
-        for name, depth in depths.items():
-            if name.startswith(("bert/pooler/", "output_")):
-                expected = 0
-            elif "/group_0/" in name:
-                expected = 2
-            elif "/group_1/" in name or "/layer_shared/" in name:
-                expected = 1
-            else:
-                assert "embedding" in name
-                expected = groups + 1
-            assert depth == expected, name
-        assert set(depths.values()) == set(range(groups + 2))
-
-
-def test_the_mean_starts_without_what_was_before_training():
-    decay = 0.8
-    found = optimized(4, ema_decay=decay)
-    plain = optimized(4)
-    for name, start in START.items():
-        mean = name + "/average"
-        np.testing.assert_array_equal(found[0][mean], np.array(start, np.float32))
-        for step in range(1, 5):
-            np.testing.assert_array_equal(found[step][name], plain[step][name])
-            shares = decay ** np.arange(step)[::-1]
-            expected = sum(share * plain[number][name].astype(np.float64)
-                           for number, share in enumerate(shares, start=1)) / shares.sum()
-            np.testing.assert_allclose(found[step][mean], expected, atol=1e-6, err_msg=name)
-
-
-@pytest.mark.parametrize("decay", [0.5, 0.999, 0.9999999])
-def test_the_share_of_the_newest_weights(decay):
-    with tf.Graph().as_default(), tf.Session() as session:
-        step = tf.placeholder(tf.int64, [])
-        share = fine_tuning_methods.newest_share(step, decay)
-        for done in (0, 1, 9, 100000):
-            expected = (1 - decay) / -np.expm1((done + 1) * np.log(decay))
-            assert session.run(share, {step: done}) == pytest.approx(expected, rel=1e-4)
-
-
-# ---------------------------------------------------------------------------------------------
 # Whole runs
 # ---------------------------------------------------------------------------------------------
 
 TEXTS = [("天气真好今天很好", "好"), ("今天一般", "坏"), ("苹果坏了今天不好", "坏"),
          ("苹果真好", "好"), ("天气很坏不好", "坏"), ("今天很好", "好")]
 DROPOUT = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
-ALL = ("--r_drop=1", "--fgm=0.5", "--layer_decay=0.5", "--multi_sample_dropout=2",
-       "--ema_decay=0.9")
+ALL = ("--r_drop=1", "--fgm=0.5")
 
 
 @pytest.fixture(scope="module")
@@ -379,71 +248,15 @@ def plain(folder):
     return folder + "/plain"
 
 
-@pytest.fixture(scope="module")
-def averaged(folder, plain):
-    """The folder of the same run with averaged weights."""
-    train(folder, "averaged", "--max_train_steps=3", "--ema_decay=0.5", "--do_eval",
-          "--do_predict")
-    return folder + "/averaged"
-
-
 def test_off_is_plain_fine_tuning(folder, plain, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("a method was used")
 
-    for name in ("_Objective", "_AdamW", "_add_adversarial", "_with_teacher"):
+    for name in ("_Objective", "_add_adversarial", "_with_teacher"):
         monkeypatch.setattr(fine_tuning_methods, name, fail)
-    _, err = train(folder, "off", "--max_train_steps=3", "--r_drop=0", "--fgm=0", "--layer_decay=1",
-                   "--multi_sample_dropout=1", "--ema_decay=0")
+    _, err = train(folder, "off", "--max_train_steps=3", "--r_drop=0", "--fgm=0")
     assert "Training with" not in err
     assert_same_weights(plain, folder + "/off", 3)
-
-
-def test_a_checkpoint_of_means_is_one_to_every_reader(plain, averaged, tmp_path):
-    """The mean stands where readers look for weights, the weights themselves below it."""
-    found = read_checkpoint(averaged + "/model.ckpt-3")
-    steps = [read_checkpoint("%s/model.ckpt-%d" % (plain, step)) for step in (1, 2, 3)]
-    trained = [name for name in steps[0] if name + "/adam_m" in steps[0]]
-    assert set(found) == set(steps[0]) | {name + "/unaveraged" for name in trained}
-    for name, value in steps[2].items():
-        if name in trained:
-            np.testing.assert_array_equal(found[name + "/unaveraged"], value, err_msg=name)
-            mean = (steps[0][name] + 2.0 * steps[1][name] + 4.0 * value) / 7.0
-            np.testing.assert_allclose(found[name], mean, atol=1e-6, err_msg=name)
-        else:
-            np.testing.assert_array_equal(found[name], value, err_msg=name)
-
-    status, _, err = run_here(export_model, "--strip", "--init_checkpoint=%s/model.ckpt-3"
-                              % averaged, "--export_dir=%s" % (tmp_path / "exported"))
-    assert status == 0, err
-    exported = read_checkpoint(checkpoints.resolve(str(tmp_path / "exported")))
-    assert "bert/embeddings/word_embeddings" in exported
-    assert not [name for name in exported if "unaveraged" in name or "adam" in name]
-    for name, value in exported.items():
-        np.testing.assert_array_equal(value, found[name], err_msg=name)
-
-
-def test_evaluation_and_prediction_use_the_means(folder, averaged):
-    """As the exported model does, in which nothing else is."""
-    exported = folder + "/exported"
-    status, _, err = run_here(export_model, "--strip", "--export_dir=" + exported,
-                              "--init_checkpoint=%s/model.ckpt-3" % averaged)
-    assert status == 0, err
-    status, _, err = run(folder, "used", "--do_eval", "--do_predict",
-                         "--init_checkpoint=" + exported)
-    assert status == 0, err
-    assert read(folder + "/used/test_results.tsv") == read(averaged + "/test_results.tsv")
-    losses = [files.read_json(one + "/eval_results.json")["best"]["eval_loss"]
-              for one in (averaged, folder + "/used")]
-    assert losses[0] == losses[1]
-
-
-def test_the_pytorch_converter_takes_the_means(averaged):
-    import convert_albert_tf_checkpoint_to_pytorch as converter
-    found = converter.read_weights(averaged + "/model.ckpt-3")
-    assert not [name for name in found if "unaveraged" in name]
-    np.testing.assert_array_equal(
-        found["output_bias"], read_checkpoint(averaged + "/model.ckpt-3")["output_bias"])
 
 
 @pytest.mark.parametrize("script, others, steps", [
@@ -454,14 +267,12 @@ def test_all_methods_in_two_parts_equal_one_run(folder, plain, monkeypatch, scri
                     "--num_train_epochs=1") + others
     names = ["%s-%d" % (script.__name__, number) for number in range(2)]
     _, err = train(folder, names[0], *others, script=script)
-    assert "Training with --r_drop=1.0, --fgm=0.5, --layer_decay=0.5" in err
+    assert "Training with --r_drop=1.0, --fgm=0.5, --teacher_logits=" in err
     assert stopped(monkeypatch, lambda: run(folder, names[1], *others, script=script),
                    signal.SIGTERM, 2) == 143
     _, err = train(folder, names[1], *others, script=script)
     assert "Going on from" in err
     assert_same_weights(folder + "/" + names[0], folder + "/" + names[1], steps)
-    found = read_checkpoint("%s/%s/model.ckpt-%d" % (folder, names[0], steps))
-    assert "bert/embeddings/word_embeddings/unaveraged" in found
 
 
 def test_a_smaller_part_of_the_batch_learns_the_same(folder, plain, monkeypatch):
@@ -508,8 +319,6 @@ def test_tokens_and_spans_learn_so_too(script, tmp_path):
     assert not os.path.exists("%s/out" % tmp_path)
     status, _, err = run_here(script, *(flags + ALL))
     assert status == 0, err
-    found = read_checkpoint("%s/out/model.ckpt-2" % tmp_path)
-    assert "bert/embeddings/word_embeddings/unaveraged" in found
     losses = files.read_json("%s/out/eval_results.json" % tmp_path)["best"]["eval_loss"]
     assert np.isfinite(losses)
 
@@ -638,9 +447,7 @@ def test_rounded_probabilities_are_probabilities(tmp_path, classes, decimals):
 
 @pytest.mark.parametrize("flag, told", [
     ("--r_drop=-1", "--r_drop=-1: a number is needed, 0 or more"), ("--fgm=inf", "--fgm=inf"),
-    ("--fgm=nan", "--fgm=nan"), ("--layer_decay=0", "--layer_decay=0: a number is needed, above 0"),
-    ("--layer_decay=1.1", "at most 1"), ("--multi_sample_dropout=0", "1 to 64"),
-    ("--ema_decay=1", "--ema_decay=1: a number is needed, 0 to below 1"),
+    ("--fgm=nan", "--fgm=nan"),
     ("--distill_alpha=0.7", "no meaning without --teacher_logits"),
     ("--distill_temperature=0", "a number above 0 is needed"),
     ("--teacher_logits=/nowhere/t.npz", "--teacher_logits=/nowhere/t.npz")])
@@ -661,22 +468,16 @@ def read_methods(run_settings=SETTINGS, config=CONFIG, **values):
 def test_what_does_not_go_together_is_refused():
     assert read_methods() is None
     assert read_methods(SETTINGS._replace(use_tpu=True)) is None
-    for name, value in (("r_drop", 1.0), ("fgm", 1.0), ("layer_decay", 0.5),
-                        ("multi_sample_dropout", 2), ("ema_decay", 0.9)):
-        with pytest.raises(UserError, match="--%s=%s: this has not been tried on a TPU"
-                           % (name, value)):
-            read_methods(SETTINGS._replace(use_tpu=True), **{name: value})
-    several = SETTINGS._replace(distribution="multi_worker")
-    with pytest.raises(UserError, match="--ema_decay=0.9: this has not been tried with several"):
-        read_methods(several, ema_decay=0.9)
-    assert read_methods(several, fgm=0.5).fgm == 0.5
+    for name in ("r_drop", "fgm"):
+        with pytest.raises(UserError, match="--%s=1.0: this has not been tried on a TPU" % name):
+            read_methods(SETTINGS._replace(use_tpu=True), **{name: 1.0})
 
 
 def test_r_drop_without_dropout_is_told(capsys):
-    assert not read_methods(r_drop=1.0).encoder_drops
+    assert read_methods(r_drop=1.0).r_drop == 1.0
     assert "the encoder has none" in capsys.readouterr().err
     config = modeling.BertConfig.from_dict(dict(CONFIG.to_dict(), **DROPOUT))
-    assert read_methods(config=config, r_drop=1.0).encoder_drops
+    assert read_methods(config=config, r_drop=1.0).r_drop == 1.0
     assert "WARNING" not in capsys.readouterr().err
 
 
@@ -696,20 +497,6 @@ def test_a_folder_is_never_continued_with_other_methods(folder, plain, tmp_path,
                       "trained with other settings", "%s: " % name)
     status, _, err = run(folder, "plain", older, "--do_train", "--max_train_steps=3")
     assert status == 0 and "nothing to train" in err, err
-
-
-def test_training_goes_on_from_the_weights_and_never_from_their_means(
-        folder, plain, averaged, tmp_path):
-    """Not even where run.json is lost."""
-    for source, flag, told in ((plain, "--ema_decay=0.5", "ema_decay: 0.0 then, 0.5 now"),
-                               (averaged, "--ema_decay=0", "holds a run of averaged weights")):
-        copied = str(tmp_path / os.path.basename(source))
-        shutil.copytree(source, copied)
-        os.remove(copied + "/run.json")
-        assert_user_error(run(folder, "", "--output_dir=" + copied, "--do_train", flag,
-                              "--max_train_steps=4"), told)
-    with pytest.raises(UserError, match="holds a run without averaged weights"):
-        checkpoints.require_resumable(plain + "/model.ckpt-3", {}, ("adam_m", "unaveraged"))
 
 
 def test_every_kind_of_task_records_its_methods(folder, plain):
