@@ -507,12 +507,22 @@ def test_the_command_line_answers_mistakes_in_one_message(root, arguments, messa
     assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_run_goes_on(root, settings, tmp_path, number):
-    with open(settings.input_file, "wb") as stream:
-        stream.write(invented_text(3000).encode("utf-8"))
-    settings = settings._replace(num_workers=2, dupe_factor=3)
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, vocab_file):
+    """Settings of a run over two pieces that was done in one go."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    (folder / "corpus.txt").write_bytes(invented_text(1400).encode("utf-8"))
+    (folder / "out").mkdir()
+    settings = cpd.Settings(str(folder / "corpus.txt"), str(folder / "out" / "x.tfrecord"),
+                            vocab_file, dupe_factor=3, num_workers=2, max_seq_length=64,
+                            max_predictions_per_seq=10, do_whole_word_mask=True)
     cpd.create(settings)
+    return settings
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_run_goes_on(root, uninterrupted, tmp_path, number):
+    settings = uninterrupted
     output = tmp_path / "other" / "x.tfrecord"
     arguments = command(
         root, "--input_file=%s" % settings.input_file, "--dupe_factor=3",
@@ -543,10 +553,8 @@ def test_an_interrupted_run_goes_on(root, settings, tmp_path, number):
     assert sorted(os.listdir(str(tmp_path / "other"))) == ["x.json", "x.tfrecord"]
 
 
-def test_a_run_that_is_killed_again_and_again_ends_as_any_other(root, settings, tmp_path):
-    with open(settings.input_file, "wb") as stream:
-        stream.write(invented_text(3000).encode("utf-8"))
-    settings = settings._replace(num_workers=2, dupe_factor=3, num_shards=2)
+def test_a_run_that_is_killed_again_and_again_ends_as_any_other(root, uninterrupted, tmp_path):
+    settings = uninterrupted._replace(output_file=str(tmp_path / "x.tfrecord"), num_shards=2)
     outputs = cpd.create(settings)["outputs"]
     folder, rng = tmp_path / "other", random.Random(8)
     arguments = command(
@@ -559,7 +567,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_any_other(root, settings, 
     whole_run = time.time() - began
     shutil.rmtree(str(folder))
     killed = 0
-    for _ in range(5):
+    for _ in range(3):
         process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         time.sleep(rng.uniform(0.3, 1.0) * whole_run)
         process.kill()

@@ -98,9 +98,9 @@ def test_two_devices_are_one_with_the_same_batch(folder, two_cpus, tmp_path, opt
         np.testing.assert_allclose(found[tag], expected[tag], atol=1e-4, err_msg=tag)
 
 
-@pytest.mark.parametrize("methods", [(), (
-    "--fgm=0.5", "--r_drop=1", "--teacher_logits=teacher.tsv")], ids=["plain", "methods"])
-def test_fine_tuning_on_two_devices_is_as_on_one(two_cpus, tmp_path, monkeypatch, methods):
+def test_fine_tuning_on_two_devices_is_as_on_one(two_cpus, tmp_path, monkeypatch):
+    """With all methods, which sum over the devices on their own too."""
+    methods = ("--fgm=0.5", "--r_drop=1", "--teacher_logits=teacher.tsv")
     monkeypatch.setattr(heads, "POOLED_DROPOUT", 0.0)
     write_config(tmp_path, num_hidden_layers=1)
     texts = [("今天很好", "1"), ("天气很坏", "0"), ("苹果坏了今天不好", "0"), ("好", "1"),
@@ -253,8 +253,8 @@ def test_two_workers_are_one_with_the_same_batch(folder, workers, tmp_path):
 def test_a_killed_worker_comes_back_and_all_go_on_from_the_checkpoint(folder, workers, tmp_path):
     out = str(tmp_path / "out")
     together = workers(flags_for(folder, out, "--distribution=multi_worker", train_batch_size=12,
-                                 num_train_steps=200, save_checkpoints_steps=25))
-    while not os.path.exists(out + "/model.ckpt-25.index"):
+                                 num_train_steps=100, save_checkpoints_steps=20))
+    while not os.path.exists(out + "/model.ckpt-20.index"):
         assert [process.poll() for process in together.processes] == [None, None], (
             together.said(0) + together.said(1))
         time.sleep(0.1)
@@ -267,10 +267,10 @@ def test_a_killed_worker_comes_back_and_all_go_on_from_the_checkpoint(folder, wo
     together.wait()
     for index in (0, 1):
         assert "Going on from %s/model.ckpt-" % out in together.said(index)
-    assert checkpoints.latest_in(out) == out + "/model.ckpt-200"
+    assert checkpoints.latest_in(out) == out + "/model.ckpt-100"
     losses = curves.read(out)["loss"]
-    assert [step for step, _ in losses] == list(range(1, 201))
-    assert losses[-1][1] < 0.5 * losses[0][1]
+    assert [step for step, _ in losses] == list(range(1, 101))
+    assert losses[-1][1] < 0.8 * losses[0][1]
 
 
 def test_a_peer_that_does_not_answer_makes_a_worker_start_anew(monkeypatch):
