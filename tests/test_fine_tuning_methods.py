@@ -259,13 +259,10 @@ def test_off_is_plain_fine_tuning(folder, plain, monkeypatch):
     assert_same_weights(plain, folder + "/off", 3)
 
 
-@pytest.mark.parametrize("script, others, steps", [
-    (run_classifier, ("--recompute",), 6),
-    (run_classifier_sp_google, ("--gradient_accumulation_steps=2",), 3)])
-def test_all_methods_in_two_parts_equal_one_run(folder, plain, monkeypatch, script, others, steps):
-    others = ALL + ("--teacher_logits=%s/train_logits.npz" % plain, "--do_train",
-                    "--num_train_epochs=1") + others
-    names = ["%s-%d" % (script.__name__, number) for number in range(2)]
+def test_all_methods_in_two_parts_equal_one_run(folder, plain, monkeypatch):
+    script, names, steps = run_classifier_sp_google, ("whole-run", "two-parts"), 3
+    others = ALL + ("--teacher_logits=%s/train_logits.npz" % plain, "--do_train", "--recompute",
+                    "--num_train_epochs=1", "--gradient_accumulation_steps=2")
     _, err = train(folder, names[0], *others, script=script)
     assert "Training with --r_drop=1.0, --fgm=0.5, --teacher_logits=" in err
     assert stopped(monkeypatch, lambda: run(folder, names[1], *others, script=script),
