@@ -775,6 +775,19 @@ def test_ci_stops_at_the_first_failure_and_names_it(machine, sample, step):
     assert done.stdout.endswith("=== FAILED: %s\n" % step)
 
 
+def test_ci_hears_of_a_failure_on_the_other_tensorflow(machine):
+    ci_machine(machine)
+    machine.source(ALBERT_TF="1", ALBERT_EXTRAS="test")
+    machine.program(machine.path(".venv-tf1", "bin", "python"),
+                    '#!%s\n[ "$2" != pytest ] || { echo "1 failed"; exit 3; }\n'
+                    % shutil.which("bash"))
+    done = machine.bash('bash "${1%/*}/.ci/run"')
+    assert done.returncode == 1 and "sample went well" in done.stdout
+    assert "1 failed\n" in done.stdout
+    assert done.stdout.endswith(
+        "=== FAILED: tests on TensorFlow 1.15: the rest of them (exit status 3)\n")
+
+
 @pytest.mark.parametrize("line", ["\ttab", "blank ", "x" * 101])
 def test_ci_refuses_untidy_lines(machine, line):
     ci_machine(machine)

@@ -161,7 +161,8 @@ def test_a_seed_fixes_the_masks(settings):
 def test_every_evaluation_has_the_same_masks(settings, tmp_path):
     """Those of run_pretraining.py, too: else the best checkpoint would be one of luck."""
     summary = cpd.create(settings)
-    config = helpers.write_config(tmp_path, vocab_size=21128, max_position_embeddings=64)
+    config = helpers.write_config(tmp_path, vocab_size=21128, num_hidden_layers=1,
+                                  max_position_embeddings=64)
     given = ("--input_file=" + ",".join(summary["outputs"]), "--bert_config_file=" + config,
              "--max_seq_length=64", "--max_predictions_per_seq=10", "--train_batch_size=4",
              "--eval_batch_size=4", "--num_train_steps=1", "--num_warmup_steps=1")
@@ -183,7 +184,7 @@ def test_training_runs_on_records_that_are_not_masked_yet(settings, tmp_path):
     status, _, said = helpers.run_script(
         "run_pretraining.py", "--input_file=" + ",".join(summary["outputs"]),
         "--bert_config_file=" + helpers.write_config(
-            tmp_path, vocab_size=21128, max_position_embeddings=64),
+            tmp_path, vocab_size=21128, num_hidden_layers=1, max_position_embeddings=64),
         "--output_dir=" + str(tmp_path / "out"), "--do_train", "--do_eval", "--max_seq_length=64",
         "--max_predictions_per_seq=10", "--train_batch_size=4", "--eval_batch_size=4",
         "--num_train_steps=3", "--num_warmup_steps=1", "--learning_rate=1e-3")

@@ -22,7 +22,7 @@ ON = rewriter_config_pb2.RewriterConfig.ON
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("precision")
-    write_config(folder)
+    write_config(folder, num_hidden_layers=1)
     write_checkpoint(folder / "init.ckpt", pretraining_weights())
     write_records(folder / "data.tfrecord", pretraining_rows(8))
     return str(folder)

@@ -51,9 +51,8 @@ def squad(times=1, without_answer=False, with_answers=True):
 def folder(tmp_path_factory):
     """A configuration, a vocabulary and data: 24 training, 6 dev and 6 test questions."""
     folder = tmp_path_factory.mktemp("mrc")
-    write_config(folder)
     write_vocabulary(folder, [json.dumps(squad(without_answer=True), ensure_ascii=False)], size=140)
-    write_config(folder, vocab_size=140)
+    write_config(folder, vocab_size=140, num_hidden_layers=1)
     (folder / "data").mkdir()
     (folder / "absent").mkdir()
     for split, times in (("train", 4), ("dev", 1)):

@@ -172,8 +172,8 @@ def test_batches_added_up_are_one_large_batch(folder, trained, tmp_path):
     same = ("--init_checkpoint=%s/init.ckpt" % folder, "--do_train", "--num_warmup_steps=2",
             "--learning_rate=0.01", "--output_dir=%s/run" % tmp_path)
     added_up = ("--train_batch_size=2", "--gradient_accumulation_steps=4")
-    # Three steps of four batches; then the run goes on with large batches, then with small ones.
-    for steps, batches in ((3, added_up), (4, ("--train_batch_size=8",)), (6, added_up)):
+    # Three steps of four batches; then the run goes on with large batches.
+    for steps, batches in ((3, added_up), (6, ("--train_batch_size=8",))):
         status, _, err = pretrain(folder, "--num_train_steps=%d" % steps, *same + batches)
         assert status == 0 and "step %d/%d" % (steps, steps) in err, err
         found = read_checkpoint("%s/run/model.ckpt-%d" % (tmp_path, steps))
