@@ -48,18 +48,15 @@ SPLITS = ("train", "dev", "test")
 # The regularisation that does best on dev is taken.
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
 
-# What fine-tuning is given, by where its weights come from: from random ones a gentle rate and a
-# long warm-up, or the loss stays that of guessing; trained ones, which overfit in the third epoch,
-# R-Drop, which needs dropout.
-COMMON = ("--max_seq_length=128", "--train_batch_size=32", "--eval_batch_size=64",
-          "--predict_batch_size=64")
-RECIPES = collections.OrderedDict([
-    ("scratch", ("--learning_rate=1.5e-4", "--num_train_epochs=3", "--warmup_proportion=0.2",
-                 "--save_checkpoints_steps=231")),
-    ("pretrained", ("--learning_rate=1e-4", "--num_train_epochs=3", "--warmup_proportion=0.1",
-                    "--save_checkpoints_steps=231", "--truncate=head_tail", "--r_drop=1")),
-])
-DROPOUT = 0.1  # of the pre-trained model's layers, in fine-tuning
+# What fine-tuning is given. Both models overfit in the third epoch, hence R-Drop, which needs
+# dropout. By where the weights come from: random ones need a long warm-up, or the loss stays that
+# of guessing.
+RECIPE = ("--max_seq_length=128", "--truncate=head_tail", "--train_batch_size=32",
+          "--num_train_epochs=3", "--r_drop=1", "--save_checkpoints_steps=231",
+          "--eval_batch_size=64", "--predict_batch_size=64")
+FROM_RANDOM_WEIGHTS = ("--learning_rate=1.5e-4", "--warmup_proportion=0.2")
+FROM_PRETRAINED = ("--learning_rate=1e-4", "--warmup_proportion=0.1")
+DROPOUT = 0.1  # of the encoder's layers
 
 DOMAIN_STAGE = pretraining_steps.Stage(128, 26, 32)
 DOMAIN_RATE = pretraining_steps.Rate(4e-4, 0.05)
@@ -249,17 +246,17 @@ def pretrain_on(splits, values):
     return output_dir
 
 
-def transformer(name, recipe, data_dir, output_dir, flags_for_all, init_checkpoint=None):
+def transformer(name, schedule, data_dir, output_dir, flags_for_all, init_checkpoint=None):
     """Fine-tunes, selects and predicts with run_classifier.py; returns its Result.
 
     Args:
-        recipe, flags_for_all: flags of run_classifier.py; of those given twice, the last counts.
+        schedule, flags_for_all: flags of run_classifier.py; of those given twice, the last counts.
     """
     start = ["--init_checkpoint=" + init_checkpoint] if init_checkpoint else []
     pretraining_steps.run(
         "run_classifier.py", "--task_name=sentence", "--data_dir=" + data_dir,
         "--output_dir=" + output_dir, "--do_train", "--do_eval", "--do_predict",
-        *(list(COMMON) + list(recipe) + list(flags_for_all) + start))
+        *(list(RECIPE) + list(schedule) + list(flags_for_all) + start))
     record = files.read_json(os.path.join(output_dir, "run.json"))
     return Result(name, record["results"]["dev_accuracy"], record["results"]["test_accuracy"],
                   record["seconds"])
@@ -308,24 +305,24 @@ def main(_):
 
     # ---- models
     results = [linear_model(splits)]
-    flags_for_all = ["--vocab_file=" + FLAGS.vocab_file,
+    config = pretraining_steps.write_config(
+        FLAGS.bert_config_file, os.path.join(FLAGS.work_dir, "config_dropout.json"),
+        hidden_dropout_prob=DROPOUT)
+    flags_for_all = ["--bert_config_file=" + config,
+                     "--vocab_file=" + FLAGS.vocab_file,
                      "--random_seed=%d" % FLAGS.random_seed,
                      "--precision=" + FLAGS.precision] + FLAGS.extra_flags.split()
     if FLAGS.scratch:
         results.append(transformer(
-            "tiny, from random weights",
-            RECIPES["scratch"] + ("--bert_config_file=" + FLAGS.bert_config_file,), data_dir,
+            "tiny, from random weights", FROM_RANDOM_WEIGHTS, data_dir,
             os.path.join(FLAGS.work_dir, "scratch_output"), flags_for_all))
     if FLAGS.pretrained:
         name, start = "tiny, pre-trained", FLAGS.pretrained
         if FLAGS.domain_steps:
             name += ", then on the reviews"
             start = pretrain_on(splits, FLAGS)
-        config = pretraining_steps.write_config(
-            FLAGS.bert_config_file, os.path.join(FLAGS.work_dir, "config_dropout.json"),
-            hidden_dropout_prob=DROPOUT)
         results.append(transformer(
-            name, RECIPES["pretrained"] + ("--bert_config_file=" + config,), data_dir,
+            name, FROM_PRETRAINED, data_dir,
             os.path.join(FLAGS.work_dir, "pretrained_output"), flags_for_all, start))
     print(result_table(results))
 

@@ -43,9 +43,10 @@ def test_all_models_meet_the_same_splits(calls, given, tmp_path):
     assert status == 0, err
     assert [script for script, _ in calls] == ["run_classifier.py"] * 2
     assert [flags.get("init_checkpoint") for _, flags in calls] == [None, mine]
-    assert ["r_drop" in flags for _, flags in calls] == [False, True]
-    assert [files.read_json(flags["bert_config_file"])["hidden_dropout_prob"]
-            for _, flags in calls] == [0.0, 0.1]
+    assert [flags["learning_rate"] for _, flags in calls] == ["1.5e-4", "1e-4"]
+    assert all(flags["r_drop"] == "1" for _, flags in calls)
+    assert all(files.read_json(flags["bert_config_file"])["hidden_dropout_prob"] == 0.1
+               for _, flags in calls)
     assert {flags["data_dir"] for _, flags in calls} == {str(tmp_path / "work" / "data")}
     rows = {split: read(tmp_path / "work" / "data" / (split + ".tsv")).decode("utf-8").split("\n")
             for split in reviews.SPLITS}
