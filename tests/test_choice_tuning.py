@@ -60,7 +60,7 @@ def chid_line(rng, first, blanks):
 def folder(tmp_path_factory):
     """Configurations, a vocabulary and data of both tasks: 60 training, 20 dev, 10 test rows."""
     folder = tmp_path_factory.mktemp("choices")
-    write_config(folder, num_hidden_layers=1)
+    write_config(folder)
     write_google_config(folder, "google.json")
     write_vocabulary(folder, [WORDS])
     rng = np.random.RandomState(5)

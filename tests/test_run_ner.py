@@ -52,7 +52,7 @@ def rows(with_labels):
 def folder(tmp_path_factory):
     """A configuration, a vocabulary and data: 24 training, 3 dev and 3 test sentences."""
     folder = tmp_path_factory.mktemp("ner")
-    write_config(folder, num_hidden_layers=1)
+    write_config(folder)
     write_vocabulary(folder, [text for text, _ in SENTENCES])
     (folder / "data").mkdir()
     files.write_text(str(folder / "data" / "train.txt"), tagged(8))
