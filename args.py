@@ -72,9 +72,9 @@ def setting(name, given=None):
 
 
 def _checked(name, value, source):
-    kind, fits, expected = _RULES.get(name, (str, None, None))
-    if value is None or kind is str:
+    if value is None:
         return value
+    kind, fits, expected = _RULES.get(name, (_path, lambda value: True, "a name, as text,"))
     try:
         value = kind(value)
     except (KeyError, TypeError, ValueError):
@@ -82,6 +82,13 @@ def _checked(name, value, source):
     if fits is None or not fits(value):
         raise UserError("%s=%s: %s is needed" % (source, value, expected))
     return value
+
+
+def _path(value):
+    found = os.fspath(value)  # pathlib's paths, too
+    if not isinstance(found, str):
+        raise TypeError(value)
+    return found
 
 
 def _truth(value):

@@ -563,6 +563,9 @@ def build(settings):
     texts = [("corpus", inputs)]
     if settings.held_out_file:
         texts.append(("held out", files.expand(settings.held_out_file, "held_out_file")))
+    for flag in ("compare", "extend"):
+        if getattr(settings, flag):
+            files.require_file(getattr(settings, flag), flag)
     others = [path for path in (settings.compare, settings.extend) if path]
     check_output(settings, [path for _, paths in texts for path in paths] + others)
     for path in others:

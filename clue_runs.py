@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,6 +64,8 @@ OTHERS = {
 # What TASKS=all adds to a task's settings, since its table has published scores of these beside it.
 WITH_ALL = {"csl": ["--max_seq_length=256"]}
 
+STEPS = ("do_train", "do_eval", "do_predict")  # of every run
+
 Run = collections.namedtuple("Run", ["name", "task", "folder", "data_dir", "script", "flags"])
 Run.__doc__ = """A run to come.
 
@@ -98,7 +101,9 @@ def task_names(text):
     for name in _listed(text):
         if name not in ALL_TASKS and name != "all":
             try:
-                advice = "; run_classifier.py is for %s." % tasks.get(name).name
+                known = tasks.get(name).name
+                advice = ("; write %s." if known in ALL_TASKS else "; run_classifier.py is for "
+                          "%s.") % known
             except UserError:
                 advice = "." + errors.nearest(name, ALL_TASKS)
             raise UserError("TASKS: %s is no CLUE task by that name%s Known are: all, %s" % (
@@ -145,6 +150,10 @@ def require_flags(names, values, sweep):
     The scripts are asked before the first one starts: the last task's turn may come hours later.
     """
     given = [flag.lstrip("-").partition("=")[0] for flag in values.flag]
+    for flag in given:
+        if re.sub("^no", "", flag) in STEPS:
+            raise UserError("--%s: every task is trained, evaluated and predicted here; for single "
+                            "steps use the task's script, such as run_classifier.py" % flag)
     given += [name for name, _ in sweep.settings[0]] if sweep else []
     tasks_of = collections.OrderedDict()
     for name in names if given else ():
@@ -175,7 +184,7 @@ def flags_of(script):
     return names
 
 
-def run_of(name, values, folder, more=(), steps=("--do_train", "--do_eval", "--do_predict")):
+def run_of(name, values, folder, more=(), steps=STEPS):
     """Returns the Run of a task. more: its flags that win over all; values: the script's flags."""
     task = task_of(name)
     settings = (list(OTHERS[name].flags) if name in OTHERS
@@ -191,8 +200,8 @@ def run_of(name, values, folder, more=(), steps=("--do_train", "--do_eval", "--d
     given = ["--task_name=" + name, "--data_dir=" + data_dir, "--output_dir=" + folder]
     # A question is as many rows as it has options.
     rows = task.kind.most_options if isinstance(task, tasks.ChoiceTask) else 1
-    given += list(steps) + ["--%s_batch_size=%d" % (step, 64 // rows)
-                            for step in ("eval", "predict")]
+    given += ["--" + step for step in steps]
+    given += ["--%s_batch_size=%d" % (step, 64 // rows) for step in ("eval", "predict")]
     return Run(os.path.relpath(folder, values.work_dir), task, folder, data_dir,
                script_of(name, values), given + settings + list(values.flag) + list(more))
 
@@ -446,7 +455,7 @@ def run_sweeps(names, values, places, sweep):
         return run_of(name, values, folder_of(name, setting, seed),
                       sweeps.flags_of(setting, seed), steps)
 
-    grid = [run_for(name, setting, seed, ("--do_train", "--do_eval"))
+    grid = [run_for(name, setting, seed, STEPS[:2])
             for name in names for setting in sweep.settings for seed in sweep.seeds]
     failed = run_all(grid, places)
     rows, report, best = [], [], collections.OrderedDict()
@@ -480,7 +489,7 @@ def run_sweeps(names, values, places, sweep):
     for name in names:
         if name not in best:
             say("WARNING: %s: a run of every setting failed, so none is chosen" % name)
-    predictions = {name: run_for(name, setting, seed, ("--do_predict",))
+    predictions = {name: run_for(name, setting, seed, STEPS[2:])
                    for name, (setting, seed) in best.items()}
     more = run_all([predictions[name] for name in best], places)
     failed.update(("%s, prediction" % name, problem) for name, problem in more.items())

@@ -20,7 +20,6 @@ import hashlib
 import os
 import re
 import shutil
-import signal
 import tempfile
 import time
 
@@ -92,7 +91,7 @@ def plan_outputs(output_file, compression="none"):
              if name.strip()]
     if not names:
         raise UserError("--output_file is missing: name a file, such as data/my_corpus.tfrecord")
-    if len(set(names)) < len(names):
+    if len(set(map(files.place_of, names))) < len(names):
         raise UserError("--output_file=%s names a file twice" % output_file)
     stems = [name[:-len(ending)] for name in names]
     summary = stems[0] + ".json"
@@ -122,6 +121,9 @@ def _with_ending(name, ending):
         name = longer
     if os.path.basename(name) == ending:
         raise UserError("--output_file=%s has no name before %s" % (name, ending))
+    if files.is_dir(name):
+        raise UserError("the output would be %s, and that is a folder: give another --output_file"
+                        % name)
     return name
 
 
@@ -167,7 +169,7 @@ def work_folder(outputs):
         digest = hashlib.sha256(outputs.stem.encode("utf-8")).hexdigest()[:16]
         return os.path.join(tempfile.gettempdir(), "create-pretraining-data-" + digest)
     # Hidden and without the word "tfrecord": no glob of the user's finds it.
-    return os.path.join(folder, ".%s.unfinished" % base.replace("tfrecord", "records"))
+    return os.path.join(folder, ".%s.records.unfinished" % base.replace("tfrecord", "records"))
 
 
 def plan_of(settings, inputs):
@@ -648,7 +650,6 @@ def define_flags():
 
 
 def main(argv):
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidy up as after Ctrl-C
     settings = Settings(**{name: flags.FLAGS[name].value for name in Settings._fields})
     if argv[1:] and settings.engine != "beam":
         raise UserError("unexpected argument %r: every setting is given as --name=value" % argv[1])

@@ -7,6 +7,7 @@ import collections
 import contextlib
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -59,9 +60,15 @@ def require_distribution(run):
 def _is_complete(found):
     """Whether a TF_CONFIG names workers by their addresses, and this one by its number."""
     cluster, task = found.get("cluster"), found.get("task")
-    return (isinstance(cluster, dict) and isinstance(task, dict) and bool(cluster.get("worker"))
-            and all(isinstance(hosts, list) for hosts in cluster.values())
-            and isinstance(task.get("type", ""), str) and str(task.get("index", 0)).isdigit())
+    if not (isinstance(cluster, dict) and isinstance(task, dict) and cluster.get("worker")):
+        return False
+    hosts = list(cluster.values())
+    return (all(isinstance(some, list) for some in hosts)
+            and all(isinstance(host, str) and re.search(r".:\d+$", host)
+                    for some in hosts for host in some)
+            and task.get("type") in ("chief", "worker") and task["type"] in cluster
+            and str(task.get("index")).isdigit()
+            and int(task["index"]) < len(cluster[task["type"]]))
 
 
 def read_cluster():
@@ -82,8 +89,8 @@ def is_chief(run):
         return True
     cluster = read_cluster()
     task = cluster["task"]
-    return task.get("type") == "chief" or (
-        not cluster["cluster"].get("chief") and int(task.get("index", 0)) == 0)
+    return task["type"] == "chief" or (
+        not cluster["cluster"].get("chief") and int(task["index"]) == 0)
 
 
 def replicas(run):
@@ -185,7 +192,9 @@ class PeerWatch(tf.train.SessionRunHook):
     def _answers(self, peer):
         host, port = peer.rsplit(":", 1)
         try:
-            socket.create_connection((host, int(port)), self.SECONDS_FOR_AN_ANSWER).close()
+            # IPv6 addresses stand in brackets: [::1]:2222.
+            socket.create_connection((host.strip("[]"), int(port)),
+                                     self.SECONDS_FOR_AN_ANSWER).close()
             return True
         except OSError:
             return False

@@ -229,17 +229,18 @@ def _from_mirrors(archive, urls, output_dir, target, patience, install):
         except _MirrorError as error:
             console.say("%s: %s: %s" % (archive.name, url, error))
             failures.append("  %s: %s" % (url, error))
-    raise UserError(_remedy(archive, failures, output_dir, target))
+    raise UserError(_remedy(archive, failures, output_dir, target, part.size() > 0))
 
 
-def _remedy(archive, failures, output_dir, target):
+def _remedy(archive, failures, output_dir, target, goes_on):
     return (
         "%s could not be downloaded:\n%s\n"
-        "Give the same command again later: it goes on where it stopped. Or name another mirror: "
+        "Give the same command again later%s. Or name another mirror: "
         "--mirror=BASE_URL, or a line in data/downloads.json. Or download %s yourself (about it: "
         "%s) and either put it into %s as it is and give the same command again, or unpack it so "
         "that %s holds %s" % (
-            archive.name, "\n".join(failures), archive.archive, archive.page, output_dir, target,
+            archive.name, "\n".join(failures), ": it goes on where it stopped" if goes_on else "",
+            archive.archive, archive.page, output_dir, target,
             ", ".join(archive.required)))
 
 

@@ -6,6 +6,7 @@ entity can be told to the character, whatever the text holds.
 Dimension letters: T characters of a text, L labels (tags).
 """
 
+import bisect
 import collections
 import json
 import os
@@ -118,10 +119,14 @@ def without_overlaps(entities):
 
     Among equally long ones the first stays.
     """
-    kept = []
+    kept, starts, ends = [], [], []  # without overlaps, they end in the order that they start in
     for entity in sorted(entities, key=lambda one: (one.start - one.end, one.start, one.type)):
-        if all(entity.end <= other.start or other.end <= entity.start for other in kept):
+        place = bisect.bisect_right(starts, entity.start)
+        if (place == 0 or ends[place - 1] <= entity.start) and (
+                place == len(starts) or entity.end <= starts[place]):
             kept.append(entity)
+            starts.insert(place, entity.start)
+            ends.insert(place, entity.end)
     return tuple(sorted(kept))
 
 
@@ -305,6 +310,7 @@ class Tagging(object):
         self._ids = _CharacterIds(settings.tokenizer)
         self._tag_ids = {label: number for number, label in enumerate(settings.labels)}
         self.windows, self._first_windows = [], [0]
+        self._latest = None, None  # sentence and its tag ids, for all windows of a long one
         for number, sentence in enumerate(sentences):
             self.windows.extend(windows.Window(number, start, end) for start, end in windows.cut(
                 len(sentence.text), settings.max_seq_length - 2, settings.doc_stride))
@@ -320,10 +326,12 @@ class Tagging(object):
 
     def tag_ids(self, number):
         """Returns the class of each character of a sentence; 0 for a type without a class."""
-        sentence = self.sentences[number]
-        tags = tags_of(without_overlaps(sentence.entities or ()), len(sentence.text),
-                       self._settings.scheme)
-        return [self._tag_ids.get(tag, 0) for tag in tags]
+        if self._latest[0] != number:
+            sentence = self.sentences[number]
+            tags = tags_of(without_overlaps(sentence.entities or ()), len(sentence.text),
+                           self._settings.scheme)
+            self._latest = number, [self._tag_ids.get(tag, 0) for tag in tags]
+        return self._latest[1]
 
     def features(self, window):
         """Returns {field name: list of numbers} of a window, for its record."""

@@ -4,6 +4,7 @@ Imports TensorFlow only when a path is remote (`gs://bucket/...`), and not even 
 `use_remote` has named another way to reach remote files.
 """
 
+import collections
 import contextlib
 import errno
 import functools
@@ -170,6 +171,9 @@ def require_file(path, flag):
         raise UserError("--%s=%s is a folder, not a file" % (flag, path))
     if not exists(path):
         raise UserError("--%s=%s does not exist" % (flag, path))
+    if not is_remote(path) and not os.path.isfile(path):
+        raise UserError("--%s=%s is a pipe or a device, and files are read more than once: write "
+                        "it to a file first" % (flag, path))
     if size(path) == 0:
         raise UserError("--%s=%s is empty" % (flag, path))
     try:
@@ -180,12 +184,12 @@ def require_file(path, flag):
 
 
 def expand(patterns, flag):
-    """Turns a comma list of names and globs into the list of files it matches, in order.
+    """Turns a comma list of names and globs into the list of files it matches, each once, in order.
 
     Raises:
         UserError: a pattern matches nothing, or a match is a folder or empty.
     """
-    found = []
+    found = collections.OrderedDict()
     for pattern in (part.strip() for part in patterns.split(",")):
         if not pattern:
             continue
@@ -194,11 +198,15 @@ def expand(patterns, flag):
             raise UserError("--%s: no file matches %s" % (flag, pattern))
         for match in matches:
             require_file(match, flag)
-            if match not in found:
-                found.append(match)
+            found.setdefault(place_of(match), match)
     if not found:
         raise UserError("--%s is missing: name a file, a comma list of files or a glob" % flag)
-    return found
+    return list(found.values())
+
+
+def place_of(path):
+    """Returns a path's one name, however it is spelled and whatever links lead to it."""
+    return path if is_remote(path) else os.path.realpath(path)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -346,19 +354,28 @@ def _lines(path, stream):
 def not_utf8(path, number, raw, error):
     """Returns the UserError for a line, `raw`, whose decoding failed with `error`."""
     return UserError(
-        "%s line %d is not UTF-8 (byte %d: %s)%s; convert the file first, for example: "
-        "iconv -f GB18030 -t UTF-8" % (
-            path, number, error.start + 1, error.reason, _guess_encoding(raw)))
+        "%s line %d is not UTF-8 (byte %d: %s)%s" % (
+            path, number, error.start + 1, error.reason, _advice_on(raw, number)))
 
 
-def _guess_encoding(raw):
+_PACKED = ((b"BZh", "bzip2"), (b"PK\x03\x04", "zip"), (b"\xfd7zXZ", "xz"), (b"\x1f\x8b", "gzip"),
+           (b"\x28\xb5\x2f\xfd", "zstd"))
+
+
+def _advice_on(raw, number):
+    kinds = [kind for start, kind in _PACKED if number == 1 and raw.startswith(start)]
+    if kinds:
+        return ": it is packed by %s; unpack it first" % kinds[0]
+    encoding, guess = "GB18030", ""
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return ", it looks like UTF-16"
-    try:
-        raw.decode("gb18030")
-    except UnicodeDecodeError:
-        return ""
-    return ", it may be GB18030"
+        encoding, guess = "UTF-16", ", it looks like UTF-16"
+    else:
+        try:
+            raw.decode("gb18030")
+            guess = ", it may be GB18030"
+        except UnicodeDecodeError:
+            pass
+    return "%s; convert the file first, for example: iconv -f %s -t UTF-8" % (guess, encoding)
 
 
 def read_json(path):

@@ -209,7 +209,7 @@ class Classification(object):
     def read_data(self, values, model):
         """Reads the splits that the flags ask for; returns Data."""
         del model
-        task = own_data.resolve(values, trained_labels(values))
+        task = own_data.resolve(with_columns_of_training(values), trained_labels(values))
         if not values["data_dir"]:
             raise UserError("--data_dir is missing: name the folder with the data of task %s; %s"
                             % (task.name, task.remedy()))
@@ -279,6 +279,19 @@ def predicted_split(values):
 def trained_labels(values):
     """Returns the labels.txt of the checkpoint that the run goes on from or uses, or None."""
     return trained_file(values, "labels.txt")
+
+
+def with_columns_of_training(values):
+    """Returns `values` with the columns that training was told, where this call tells none.
+
+    Else evaluation and prediction could find others in the same files.
+    """
+    path = None if values["do_train"] else trained_file(values, run_record.NAME)
+    told = files.read_json(path).get("flags", {}) if path else {}
+    if told.get("task_name") != values["task_name"]:
+        return values
+    return dict(values, **{name: told[name] for name in ("text_columns", "label_column")
+                           if told.get(name) and not values.get(name)})
 
 
 def trained_file(values, name):

@@ -43,7 +43,7 @@ WINDOW = 1024  # texts that are turned into features, sorted by length and compu
 
 ModelFolder = collections.namedtuple("ModelFolder", [
     "folder", "layout", "config", "config_file", "tokenizer", "checkpoint", "head", "labels",
-    "fills_masks", "max_seq_length", "truncate"])
+    "fills_masks", "max_seq_length", "truncate", "task"])
 ModelFolder.__doc__ = """What lies in a folder with a model.
 
 layout: layouts.Layout; config: its configuration, read from config_file.
@@ -51,7 +51,8 @@ tokenizer: tokenization.FullTokenizer; checkpoint: prefix.
 head: heads.ClassifierHead, or None for a model without a classifier.
 labels: list of strings in class index order; empty without a classifier.
 fills_masks: whether the checkpoint holds the masked words' head of pre-training.
-max_seq_length, truncate: as it was fine-tuned; None and "head" where that is unknown."""
+max_seq_length, truncate: as it was fine-tuned; None and "head" where that is unknown.
+task: name of the task it was fine-tuned for, None where that is unknown."""
 
 Tokens = collections.namedtuple("Tokens", ["input_ids", "segment_ids"])
 Tokens.__doc__ = """A text that is tokenised already: two lists of as many numbers.
@@ -63,8 +64,10 @@ CASE_FILES = (heads.CLASSIFIER_FILE, heads.ENTITY_FILE, heads.READING_FILE,
                tokenization.SETTINGS_FILE)
 
 # Of a folder that does not say how its classifier was made: as the scripts' defaults are.
-_DEFAULTS = {"labels": None, "max_seq_length": None, "use_pooled_output": True, "truncate": "head"}
-_TYPES = {"labels": list, "max_seq_length": int, "use_pooled_output": bool, "truncate": str}
+_DEFAULTS = {"labels": None, "max_seq_length": None, "use_pooled_output": True, "truncate": "head",
+             "task": None}
+_TYPES = {"labels": list, "max_seq_length": int, "use_pooled_output": bool, "truncate": str,
+          "task": str}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -112,7 +115,26 @@ def read_folder(folder, config_name=None, vocab_file=None, ckpt_name=None, do_lo
     labels = _labels(folder, settings["labels"], classes, prefix) if classes else []
     return ModelFolder(folder, layout, config, config_file, tokenizer, prefix, head, labels,
                        "cls/predictions/output_bias" in shapes, settings["max_seq_length"],
-                       settings["truncate"])
+                       settings["truncate"], settings["task"])
+
+
+def why_no_comparison(model):
+    """Returns why a classifier's second class is not "the two mean the same"; None where it is.
+
+    Of pairs, only the labels 0 and 1 say by themselves which of them that is, as in LCQMC and
+    AFQMC.
+
+    Args:
+        model: ModelFolder with a classifier.
+    """
+    if len(model.labels) != 2:
+        return "tells %d classes apart, not two" % len(model.labels)
+    if model.task == "sentence":
+        return "classifies single texts (--task_name=sentence), not pairs"
+    if model.labels != ["0", "1"]:
+        return ("tells %s and %s apart, and only of the labels 0 and 1 is it known that the second "
+                "one means the same" % tuple(model.labels))
+    return None
 
 
 def find_config(folder):

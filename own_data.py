@@ -9,6 +9,7 @@ import collections
 import csv
 import itertools
 import json
+import math
 import os
 import re
 import sys
@@ -230,7 +231,8 @@ class OwnTask(tasks.Task):
             return super(OwnTask, self)._label(row, split)
         value = row.values.get(self._label_field)
         label = "" if value is None else tasks.label_text(value)
-        if not label or isinstance(value, (list, dict)) or "\n" in label or "\r" in label:
+        if (not label or isinstance(value, (list, dict)) or "\n" in label or "\r" in label
+                or isinstance(value, float) and not math.isfinite(value)):
             row.fail("%s must hold a label, a number or words on one line; here it holds %s" % (
                 _title(self._label_field), json.dumps(value, ensure_ascii=False)[:80]))
         # One string for all rows of a label: there may be millions of rows.

@@ -23,7 +23,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import tempfile
 import time
 
@@ -521,6 +520,9 @@ def plan_outputs(output_file):
     stem = re.sub(r"(\.txt)?(\.gz)?$", "", name)
     if not os.path.basename(stem):
         raise UserError("--output_file=%s has no name before %s" % (name, ending))
+    if files.is_dir(stem + ending):
+        raise UserError("the output would be %s%s, and that is a folder: give another "
+                        "--output_file" % (stem, ending))
     if stem + ending != name:
         console.say("note: the output is written to %s%s" % (stem, ending))
     return Outputs(stem, ending, stem + ".json")
@@ -1124,7 +1126,6 @@ def define_flags():
 
 
 def main(_):
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidy up as after Ctrl-C
     create(Settings(**{name: flags.FLAGS[name].value for name in Settings._fields}))
 
 

@@ -95,9 +95,9 @@ class Engine(object):
         elif head is None:
             reason = ("this model has no classifier: it is only pre-trained; serve a fine-tuned "
                       "one")
-        elif ability == "compare" and head.classes != 2:
-            reason = ("this model tells %d classes apart, not two: ask /v1/classify, or here with "
-                      "the method cosine" % head.classes)
+        elif ability == "compare" and inference.why_no_comparison(self.model):
+            reason = ("this model %s: ask /v1/classify, or here with the method cosine"
+                      % inference.why_no_comparison(self.model))
         if reason:
             raise RefusedError(409, reason)
 

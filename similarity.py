@@ -13,6 +13,7 @@ In a program:
 The settings stand in args.py.
 """
 
+import io
 import os
 import shlex
 import sys
@@ -88,7 +89,8 @@ class BertSim(object):
             float32 array [pairs, 2], in the order of `pairs`; column 1: they mean the same.
 
         Raises:
-            UserError: an item is no pair of strings; the model has no classifier of two classes.
+            UserError: an item is no pair of strings; the model is no classifier of pairs whose
+                second class means the same.
         """
         pairs = _checked_pairs(pairs)
         predictor = self._started()
@@ -99,9 +101,11 @@ class BertSim(object):
                 "same; fine-tune it with\n  MODEL_DIR=%s %s\nor compare sentence vectors (--cosine)"
                 % (self._folder, _shown(self._folder),
                    training_command(self._settings, self._settings["output_dir"])))
-        if head.classes != 2:
-            raise UserError("the model in %s tells %d classes apart; two are expected, different "
-                            "and same" % (self._folder, head.classes))
+        reason = inference.why_no_comparison(predictor.model)
+        if reason:
+            raise UserError("the model in %s %s; train one on pairs with the labels 0 (different) "
+                            "and 1 (same), or compare sentence vectors (--cosine)"
+                            % (self._folder, reason))
         return predictor.probabilities(pairs)
 
     def sentence_embeddings(self, texts, layer=None, pooling="mean"):
@@ -120,9 +124,10 @@ class BertSim(object):
             UserError: an item is no string; there is no such layer or pooling.
         """
         texts = _checked(texts, "string", lambda text: isinstance(text, str))
-        layers = self._settings["layer_indexes"] if layer is None else layer
-        return self._started().vectors(
-            texts, [layers] if isinstance(layers, int) else layers, pooling)
+        layers = self._settings["layer_indexes"]
+        if layer is not None:
+            layers = args.setting("layer_indexes", layer if np.iterable(layer) else [layer])
+        return self._started().vectors(texts, layers, pooling)
 
     def cosine(self, pairs, layer=None, pooling="mean"):
         """Returns the cosine similarity of the sentence vectors of each pair: [pairs]."""
@@ -202,7 +207,11 @@ def _checked(items, expected, fits):
     """Returns a list of the items; UserError names the first that does not fit."""
     if isinstance(items, (str, bytes)):
         raise UserError("a list is expected, each item a %s; a single string was given" % expected)
-    items = list(items)
+    try:
+        items = list(items)
+    except TypeError as error:
+        raise UserError("a list is expected, each item a %s; %s was given"
+                        % (expected, repr(items)[:80])) from error
     for number, item in enumerate(items):
         if not fits(item):
             raise UserError("item %d is no %s: %s" % (number, expected, repr(item)[:80]))
@@ -232,7 +241,7 @@ def _advice(settings):
     """Returns what to do where there is no model."""
     # Whoever names another folder for the model, and none for the output, means both.
     output_dir = settings["output_dir"]
-    if output_dir == args.model_dir:
+    if output_dir == os.path.join(args.ROOT, args.model_dir):
         output_dir = settings["model_dir"]
     return ("there is no trained model in %s. This makes one from LCQMC, a licensed corpus that is "
             "expected in %s:\n  %s\nThis makes one offline, from the embedded sample:\n  %s\n"
@@ -335,26 +344,57 @@ class _Answers(object):
             progress.update(start + len(block))
 
     def ask(self):
-        """Asks for pairs of sentences until a line is empty or the input ends."""
+        """Asks a person for pairs of sentences until a line is empty or the input ends."""
         while True:
             first = _ask("sentence 1: ")
             second = first and _ask("sentence 2: ")
             if not second:
                 return
-            print(self.sentence((first, second)))
-            sys.stdout.flush()
+            self._print(first, second)
+
+    def answer(self, stream):
+        """Answers pairs of lines of a pipe or a file as they come.
+
+        Args:
+            stream: of bytes.
+
+        Raises:
+            UserError: a sentence has no second one, or is blank; names the line.
+        """
+        first, blank = None, None
+        for number, line in enumerate(stream, start=1):
+            text = _decoded(line)
+            if not text and first is None:
+                blank = blank or number
+                continue
+            if blank or not text:
+                raise UserError("line %d of the input is blank, between sentences; remove it"
+                                % (blank or number))
+            if first is None:
+                first = text
+            else:
+                self._print(first, text)
+                first = None
+        if first is not None:
+            raise UserError("line %d of the input, the last one, has no second sentence" % number)
+
+    def _print(self, first, second):
+        print(self.sentence((first, second)))
+        sys.stdout.flush()
 
 
 def _ask(prompt):
-    """Returns a line of standard input, "" at its end; prompts a person, not a pipe."""
-    if sys.stdin.isatty():
-        try:
-            return input(prompt).strip()
-        except EOFError:
-            print()
-            return ""
+    """Returns what a person types, "" at the end of the input."""
     try:
-        return sys.stdin.buffer.readline().decode("utf-8").strip()
+        return input(prompt).strip()
+    except EOFError:
+        print()
+        return ""
+
+
+def _decoded(line):
+    try:
+        return line.decode("utf-8").strip()
     except UnicodeDecodeError as error:
         raise UserError("the input is not UTF-8; convert it first, for example: iconv -f GB18030 "
                         "-t UTF-8") from error
@@ -364,9 +404,14 @@ def main(argv):
     sentences = argv[1:]
     if len(sentences) == 1:
         raise UserError("one sentence was given, two are compared; put each into quotes")
-    if sentences and FLAGS.file:
+    if sentences and FLAGS.file is not None:
         raise UserError("give either two sentences or --file, not both")
-    pairs = read_pairs(FLAGS.file) if FLAGS.file else None
+    pairs = None if FLAGS.file is None else read_pairs(FLAGS.file)
+    for flag in ("layer_indexes", "pooling"):
+        if FLAGS[flag].present and not FLAGS.cosine:
+            raise UserError("--%s=%s has no meaning without --cosine" % (flag, FLAGS[flag].value))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack a character
     values = FLAGS.flag_values_dict()
     with BertSim(**{name: values[name] for name in args.NAMES}) as sim:
         console.say(sim.describe())
@@ -378,7 +423,10 @@ def main(argv):
         else:
             if not FLAGS.cosine:
                 sim.predict_sentences([])  # a model that cannot answer says so before one types
-            answers.ask()
+            if sys.stdin.isatty():
+                answers.ask()
+            else:
+                answers.answer(sys.stdin.buffer)
 
 
 if __name__ == "__main__":

@@ -124,7 +124,9 @@ def _default_start_method():
 def _start_worker(reading_end, writing_end):
     """Prepares a worker: Ctrl-C is the parent's business, and without the parent it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # the parent tells of both
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, signal.SIG_DFL)
     writing_end.close()
     threading.Thread(target=_end_with_parent, args=(reading_end,), daemon=True).start()
 

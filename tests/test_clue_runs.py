@@ -118,7 +118,7 @@ def test_names_of_tasks():
         "cluener"]
     assert clue_runs.task_names("c3,tnews c3") == ["c3", "tnews"]
     for text, said in (("wcs", 'Did you mean "wsc"?'), ("lcqmc", "run_classifier.py is for lcqmc"),
-                       ("cluewsc2020", "run_classifier.py is for wsc")):
+                       ("cluewsc2020", "write wsc"), ("TNEWS", "write tnews")):
         with pytest.raises(UserError, match="TASKS: " + text) as caught:
             clue_runs.task_names(text)
         assert said in str(caught.value)
@@ -182,6 +182,9 @@ def test_flags_that_a_later_tasks_script_lacks_are_refused_before_the_first(plac
     check(["tnews", "csl"], ["--truncate=tail"], "learning_rate=1e-4,2e-4 seed=1,2")
     with pytest.raises(UserError, match="--truncate is no flag of run_ner.py.* for cluener"):
         check(["tnews", "cluener"], ["--truncate=tail"])
+    for flag in ("--nodo_predict", "--do_train=False"):
+        with pytest.raises(UserError, match=flag.split("=")[0] + ": every task is trained"):
+            check(["tnews"], [flag])
     with pytest.raises(UserError, match='--learnin_rate is no flag.*Did you mean "learning_rate"'):
         check(["tnews"], sweep="learnin_rate=1e-4")
 

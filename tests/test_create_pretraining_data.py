@@ -235,7 +235,7 @@ def test_a_killed_worker_ends_the_run_with_a_message_and_keeps_what_is_finished(
     monkeypatch.setattr(record_making.RecordMaker, "make", fatal)
     with pytest.raises(UserError, match="worker process was killed.*--num_workers=1"):
         cpd.create(other)
-    assert os.listdir(str(folder)) == [".x.unfinished"]
+    assert os.listdir(str(folder)) == [".x.records.unfinished"]
     made = []
     monkeypatch.setattr(record_making.RecordMaker, "make",
                         lambda self, documents: made.append(documents) or make(self, documents))
@@ -298,7 +298,7 @@ def test_an_unfinished_run_with_other_settings_is_not_mixed_in(settings, monkeyp
         with pytest.raises(Killed):
             cpd.create(settings)
     changed = settings._replace(max_seq_length=32)
-    with pytest.raises(UserError, match="another max_seq_length lies in .*x.unfinished"):
+    with pytest.raises(UserError, match="another max_seq_length lies in .*x.records.unfinished"):
         cpd.create(changed)
     with open(settings.input_file, "ab") as stream:
         stream.write("\n新的。\n又一句。\n".encode("utf-8"))
@@ -520,6 +520,21 @@ def uninterrupted(tmp_path_factory, vocab_file):
     return settings
 
 
+def test_one_file_by_two_names_is_one_file(settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="names a file twice"):
+        cpd.create(settings._replace(output_file="./a.tfrecord,a.tfrecord"))
+    os.symlink(settings.input_file, "link.txt")
+    summary = cpd.create(settings._replace(input_file="corpus.txt,./corpus.txt,link.txt"))
+    assert summary["documents"] == 30
+
+
+def test_an_output_that_would_be_a_folder_is_refused_at_once(settings, tmp_path):
+    (tmp_path / "d.tfrecord").mkdir()
+    with pytest.raises(UserError, match="the output would be .*d.tfrecord, and that is a folder"):
+        cpd.create(settings._replace(output_file=str(tmp_path / "d"), overwrite=True))
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_goes_on(root, uninterrupted, tmp_path, number):
     settings = uninterrupted
@@ -544,9 +559,11 @@ def test_an_interrupted_run_goes_on(root, uninterrupted, tmp_path, number):
     finally:
         if process.poll() is None:
             process.kill()
-    assert os.listdir(str(tmp_path / "other")) == [".x.unfinished"]
+    assert os.listdir(str(tmp_path / "other")) == [".x.records.unfinished"]
     if number != signal.SIGKILL:
-        assert process.returncode == 130 and "Traceback" not in said and "interrupted" in said
+        status, word = {signal.SIGINT: (130, "interrupted"),
+                        signal.SIGTERM: (143, "SIGTERM")}[number]
+        assert process.returncode == status and "Traceback" not in said and word in said
     done = run(arguments)
     assert done.returncode == 0 and "going on with the unfinished run" in done.stderr, done.stderr
     assert filecmp.cmp(settings.output_file, str(output), shallow=False)

@@ -294,6 +294,20 @@ def test_a_peer_that_does_not_answer_makes_a_worker_start_anew(monkeypatch):
     watch.restart_if_alone()
 
 
+def test_a_peer_may_have_an_ipv6_address():
+    peer = socket.socket(socket.AF_INET6)
+    try:
+        peer.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    peer.listen(5)
+    cluster = tf_config([1, 2], 0).replace("localhost:2", "[::1]:%d" % peer.getsockname()[1])
+    assert "[::1]" in cluster
+    watch = distribution.PeerWatch(json.loads(cluster))
+    watch.restart_if_alone()
+    peer.close()
+
+
 def test_who_is_who(monkeypatch):
     run = estimators.RunSettings(None, False, None, None, None, None, 8, 1, 1, 1, 1, 1,
                                  gradient_accumulation_steps=4, distribution="multi_worker")
@@ -314,6 +328,10 @@ def test_who_is_who(monkeypatch):
 @pytest.mark.parametrize("config, message", [
     (None, "needs the environment's TF_CONFIG"), ("{}", "needs the environment's TF_CONFIG"),
     ('{"cluster": {"worker": ["a:1"]}}', "needs the environment's TF_CONFIG"),
+    ('{"cluster": {"worker": ["a:1"]}, "task": {"index": 0}}', "needs the environment's TF_CONFIG"),
+    (tf_config([1], 3), "needs the environment's TF_CONFIG"),
+    (tf_config([1, 2], 0).replace('"type": "worker"', '"type": "ps"'), "TF_CONFIG, on each"),
+    (tf_config([1, 2], 0).replace(":1", ""), "TF_CONFIG, on each machine"),
     ("worker", "TF_CONFIG is no JSON"), ("[1]", "TF_CONFIG is no JSON object")])
 def test_a_cluster_that_is_not_described_is_refused(folder, tmp_path, monkeypatch, config, message):
     monkeypatch.delenv("TF_CONFIG", raising=False)

@@ -63,6 +63,18 @@ def test_of_overlapping_entities_the_longest_stays():
             Entity(1, 5, "O"), Entity(5, 6, "L"))
 
 
+def test_the_longest_ones_are_found_as_by_comparing_all():
+    rng = random.Random(3)
+    for _ in range(300):
+        some = [Entity(start, start + rng.randrange(1, 6), rng.choice("PL"))
+                for start in (rng.randrange(20) for _ in range(rng.randrange(12)))]
+        kept = []
+        for one in sorted(some, key=lambda one: (one.start - one.end, one.start, one.type)):
+            if not any(one.start < other.end and other.start < one.end for other in kept):
+                kept.append(one)
+        assert entities.without_overlaps(some) == tuple(sorted(kept))
+
+
 # ---------------------------------------------------------------------------------------------
 # Files
 # ---------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers import (TINY, assert_user_error, read, run_here, run_script, write_config,
-                     write_vocabulary)
+from helpers import (TINY, assert_user_error, read, run_here, run_script, write_checkpoint,
+                     write_config, write_vocabulary)
 
 import curves
 import estimators
@@ -282,6 +282,28 @@ def write_pairs(folder, kind):
                 (json.dumps({"sentence1": a, "sentence2": b, "label": int(c)}),)
                 for a, b, c in rows])
     return str(folder)
+
+
+def test_prediction_reads_the_columns_that_training_was_told(tmp_path):
+    def columns(**changes):
+        values = {"do_train": False, "output_dir": str(tmp_path), "predict_checkpoint": None,
+                  "init_checkpoint": None, "task_name": "sentence", "text_columns": None,
+                  "label_column": None}
+        found = finetuning.with_columns_of_training(dict(values, **changes))
+        return found["text_columns"], found["label_column"]
+
+    assert columns() == (None, None)
+    write_checkpoint(tmp_path / "model.ckpt-3", {"x": np.zeros(1)})
+    files.write_text(str(tmp_path / "checkpoint"), 'model_checkpoint_path: "model.ckpt-3"\n')
+    files.write_json(str(tmp_path / "run.json"), {"flags": {
+        "task_name": "sentence", "text_columns": "summary", "label_column": None}})
+    assert columns() == ("summary", None)
+    assert columns(label_column="kind") == ("summary", "kind")
+    assert columns(text_columns="2") == ("2", None)
+    assert columns(do_train=True) == columns(task_name="tnews") == (None, None)
+    elsewhere = str(tmp_path / "elsewhere")
+    assert columns(output_dir=elsewhere) == (None, None)
+    assert columns(output_dir=elsewhere, init_checkpoint=str(tmp_path)) == ("summary", None)
 
 
 def test_pairs_in_every_format_are_the_same_run(folder, tmp_path):

@@ -158,6 +158,7 @@ def test_texts_keep_unicode_line_separators(tmp_path):
     ("train_json", '{"text": "a", "label": 1}\n{"text": "a"}', 'line 2: column "label" must hold'),
     ("train_json", '{"text": "a", "label": [1]}', 'line 1: column "label" must hold'),
     ("train_json", '{"text": "a", "label": null}', 'line 1: column "label" must hold'),
+    ("train_json", '{"text": "a", "label": NaN}', 'line 1: column "label" must hold'),
     ("train_json", '{"text": "a", "label": 1}\n{"label": 1}', 'line 2: the field "text" is'),
     ("train_json", '{"text": 5, "label": 1}', 'line 1: the field "text" must be a string'),
     ("train_json", '{"text": "a", "label": "\\ud83d"}', "half a character"),

@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -77,6 +78,18 @@ def test_vectors_come_from_the_layers_asked_for(sim, folder):
     np.testing.assert_array_equal(both[:, 16:], last)
 
 
+@pytest.mark.parametrize("layer", [np.int64(-1), "-1", [np.int32(-1)], -1.0])
+def test_a_layer_may_be_any_whole_number(sim, layer):
+    np.testing.assert_array_equal(sim.sentence_embeddings(["天"], layer=layer),
+                                  sim.sentence_embeddings(["天"], layer=-1))
+
+
+@pytest.mark.parametrize("layer", [1.5, "last", [None]])
+def test_a_layer_that_is_no_number_is_refused(sim, layer):
+    with pytest.raises(UserError, match="layer_indexes=.* a list of layers"):
+        sim.sentence_embeddings(["天"], layer=layer)
+
+
 def test_cosine_of_vectors(sim):
     found = sim.cosine([("天地", "天地"), ("天地", "多少上下")])
     first, second = sim.sentence_embeddings(["天地", "多少上下"]).astype(np.float64)
@@ -107,7 +120,8 @@ def test_one_start_for_all_calls(folder, monkeypatch):
 @pytest.mark.parametrize("pairs, message", [
     ("天地", "a list is expected"), (("天", "地"), "item 0 is no pair of strings: '天'"),
     ([("天", "地"), ("天",)], "item 1"), ([("天", "地"), ("天", 1)], "item 1"),
-    ([("天", "地", "人")], "item 0")])
+    ([("天", "地", "人")], "item 0"), (None, "a list is expected, .*None was given"),
+    (3, "a list is expected")])
 def test_what_is_no_pair_is_refused(sim, pairs, message):
     with pytest.raises(UserError, match=message):
         sim.predict_sentences(pairs)
@@ -125,7 +139,7 @@ def test_models_that_cannot_compare_say_what_to_do(tmp_path, monkeypatch):
             % pretrained) in str(raised.value)
     with similarity.BertSim(model_dir=make_folder(tmp_path / "three", classes=3),
                             max_seq_len=32) as sim:
-        with pytest.raises(UserError, match="tells 3 classes apart; two are expected"):
+        with pytest.raises(UserError, match="tells 3 classes apart, not two"):
             sim.predict_sentences(PAIRS)
 
 
@@ -297,17 +311,54 @@ def test_a_file_of_pairs(folder, sim, tmp_path):
     np.testing.assert_allclose([float(row[2]) for row in rows], expected, atol=2e-6)
 
 
-def test_interactive_until_an_empty_line(folder, sim):
+@pytest.mark.parametrize("rest, message", [
+    ("\n\n", None), ("\n天\n地\n", "line 5 of the input is blank"),
+    ("天\n", "line 5 of the input, the last one, has no second sentence")])
+def test_pairs_from_a_pipe_are_all_answered(folder, sim, rest, message):
     status, out, err = run("--model_dir=" + folder, "--max_seq_len=32",
-                           given="天地人\n人大小\n多少\n多少\n\n天\n地\n")
-    assert status == 0, err
+                           given="天地人\n人大小\n多少\n多少\n" + rest)
+    assert (status == 0 if message is None else status == 1 and message in err), err
     numbers = [line.split()[1] for line in out.splitlines()]
     assert numbers == ["%.4f" % row[1] for row in sim.predict_sentences(PAIRS[:2])]
 
 
+def test_a_person_is_asked_until_an_empty_line(sim, monkeypatch, capsys):
+    typed = iter(["天地人", "人大小", "", "天"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(typed))
+    similarity._Answers(sim, False, "mean").ask()
+    assert capsys.readouterr().out.startswith("similar ") and next(typed) == "天"
+
+
+@pytest.mark.parametrize("labels, task, message", [
+    (["duplicate", "not_duplicate"], "sentence_pair", "tells duplicate and not_duplicate apart"),
+    (["0", "1"], "sentence", "classifies single texts"), (["1", "0"], None, "tells 1 and 0 apart"),
+    (["0", "1"], "sentence_pair", None)])
+def test_only_labels_0_and_1_of_pairs_say_which_one_means_the_same(tmp_path, labels, task, message):
+    folder = make_folder(tmp_path / "mine")
+    files.write_json(os.path.join(folder, "classifier.json"), {
+        "labels": labels, "task": task, "max_seq_length": 32})
+    with similarity.BertSim(model_dir=folder, max_seq_len=32) as sim:
+        if message is None:
+            assert sim.predict_sentences(PAIRS).shape == (4, 2)
+            return
+        with pytest.raises(UserError, match=message):
+            sim.predict_sentences(PAIRS)
+        assert sim.cosine(PAIRS).shape == (4,)
+
+
+def test_names_may_be_paths_and_nothing_but_names(folder):
+    with similarity.BertSim(model_dir=pathlib.Path(folder), max_seq_len=32) as sim:
+        assert sim.predict_sentences(PAIRS).shape == (4, 2)
+    for name in ("model_dir", "ckpt_name"):
+        with pytest.raises(UserError, match="%s=5: a name, as text" % name):
+            similarity.BertSim(**dict({"model_dir": folder}, **{name: 5})).start_model()
+
+
 @pytest.mark.parametrize("arguments, fragment", [
     (["天", "地", "人"], "unexpected argument '人'"),
-    (["天", "地", "--modeldir=x"], "Unknown command line flag 'modeldir'")])
+    (["天", "地", "--modeldir=x"], "Unknown command line flag 'modeldir'"),
+    (["天", "地", "--pooling=max"], "--pooling=max has no meaning without --cosine"),
+    (["--file="], "--file is missing")])
 def test_the_script_refuses(arguments, fragment):
     assert_user_error(run(*arguments), fragment)
 
@@ -321,10 +372,20 @@ def test_what_is_to_be_compared_is_checked_first(monkeypatch, sentences, file, m
         similarity.main(["similarity.py"] + sentences)
 
 
-def test_input_that_is_not_utf8(monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("天地\n".encode("gb18030"))))
+def test_input_that_is_not_utf8(sim):
     with pytest.raises(UserError, match="not UTF-8.*iconv"):
-        similarity._ask("sentence 1: ")
+        similarity._Answers(sim, False, "mean").answer(io.BytesIO("天地\n".encode("gb18030")))
+
+
+def test_a_screen_without_a_character_is_no_reason_to_stop(folder, tmp_path, monkeypatch):
+    write(tmp_path, "pairs.tsv", "天😀\t地\n")
+    monkeypatch.setenv("PYTHONIOENCODING", "gbk")
+    done = subprocess.run(
+        [sys.executable, os.path.join(ROOT, "similarity.py"), "--model_dir=" + folder,
+         "--max_seq_len=32", "--file=%s" % (tmp_path / "pairs.tsv")], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode("gbk").startswith("天\\U0001f600\t地\t0.")
 
 
 @pytest.mark.parametrize("text, message", [
