@@ -480,8 +480,7 @@ def create(settings, inputs, outputs, beam_options):
             still there then.
     """
     import create_pretraining_data as script  # which imports this module
-    if not settings.overwrite:
-        script.refuse_older(outputs)
+    script.refuse_older(outputs, settings.overwrite)
     options = parse_options(beam_options)
     vocabulary = Vocabulary(script.making_of(settings))
     inputs = [path if files.is_remote(path) else os.path.abspath(path) for path in inputs]

@@ -138,10 +138,12 @@ def find_shards(stem):
             if pattern.fullmatch(name)]
 
 
-def refuse_older(outputs):
-    """Raises UserError for files of an earlier run."""
+def refuse_older(outputs, overwrite):
+    """Raises UserError for files of an earlier run, unless they are to go, and for strangers."""
     older = outputs.older
-    if older:
+    workers.refuse_strangers(older, outputs.summary,
+                             outputs.names or [outputs.stem + outputs.ending])
+    if older and not overwrite:
         raise UserError("%s of an earlier run %s there: give --overwrite=True to replace %s, or "
                         "another --output_file" % (
                             _name_some(older), *(("is", "it") if len(older) == 1
@@ -309,8 +311,8 @@ def create(settings, beam_options=()):
 def create_locally(settings, inputs, outputs):
     """Makes the records on this machine; returns (paths of the shards, Counter)."""
     work = work_folder(outputs)
-    if not (settings.overwrite or files.exists(os.path.join(work, DONE))):
-        refuse_older(outputs)
+    if not files.exists(os.path.join(work, DONE)):
+        refuse_older(outputs, settings.overwrite)
     pieces = corpus.plan_pieces(inputs)
     workers.keep_memory_steady()
     with workers.locked(work, "output_file"):

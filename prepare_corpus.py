@@ -552,6 +552,21 @@ def find_older(outputs):
     return found + workers.older_report(outputs.report, MADE_BY)
 
 
+def refuse_older(outputs, older, overwrite):
+    """Raises UserError for files of an earlier run, unless they are to go, and for strangers.
+
+    Args:
+        older: of `find_older`.
+    """
+    workers.refuse_strangers(older, outputs.report, [outputs.stem + outputs.ending])
+    if older and not overwrite:
+        raise UserError("%s%s of an earlier run %s there: give --overwrite=True to replace all of "
+                        "it, or another --output_file" % (
+                            ", ".join(older[:3]),
+                            " and %d more" % (len(older) - 3) if len(older) > 3 else "",
+                            "is" if len(older) == 1 else "are"))
+
+
 def work_folder(outputs):
     """Returns the folder of the unfinished run: beside the output, or local for a remote one."""
     if files.is_remote(outputs.stem):
@@ -588,12 +603,8 @@ def create(settings):
     older = find_older(outputs)
     check_paths(inputs, outputs, older)
     work = work_folder(outputs)
-    if older and not (settings.overwrite or files.exists(os.path.join(work, DONE))):
-        raise UserError("%s%s of an earlier run %s there: give --overwrite=True to replace all of "
-                        "it, or another --output_file" % (
-                            ", ".join(older[:3]),
-                            " and %d more" % (len(older) - 3) if len(older) > 3 else "",
-                            "is" if len(older) == 1 else "are"))
+    if not files.exists(os.path.join(work, DONE)):
+        refuse_older(outputs, older, settings.overwrite)
     with workers.locked(work, "output_file"):
         resume(settings, inputs, work)
         try:

@@ -242,6 +242,31 @@ def older_report(path, made_by):
     return [path]
 
 
+def refuse_strangers(found, report, targets):
+    """Refuses files that look like a run's output but that no run of ours is known to have made.
+
+    They would be taken for a part of the output, or removed as those of an earlier run.
+
+    Args:
+        found: paths that look so.
+        report: path of the report of the earlier run, which lists what that made.
+        targets: those of the paths that the output is named by; who overwrites means them.
+
+    Raises:
+        UserError: names them.
+    """
+    listed = files.read_json(report).get("outputs", ()) if files.exists(report) else ()
+    known = {os.path.basename(path) for path in listed}
+    strangers = [path for path in found
+                 if path not in targets and path != report and os.path.basename(path) not in known]
+    if strangers:
+        raise UserError("%s%s would be taken for a part of the output, and %s lists no such file: "
+                        "move away what is yours, or choose another --output_file" % (
+                            ", ".join(strangers[:3]),
+                            " and %d more" % (len(strangers) - 3) if len(strangers) > 3 else "",
+                            report if files.exists(report) else "no report (%s)" % report))
+
+
 def fingerprints(paths):
     """Returns what tells whether input files are still the same: [[path, size, modified], ...].
 

@@ -235,6 +235,8 @@ def test_remote_files_need_no_tensorflow(
     (store / "out").mkdir()
     for name in ("x.tfrecord", "x-00001-of-00003.tfrecord"):
         (store / "out" / name).write_bytes(b"of an earlier run")
+    files.write_json(str(store / "out" / "x.json"), {
+        "made_by": cpd.MADE_BY, "outputs": ["x.tfrecord", "x-00001-of-00003.tfrecord"]})
     with pytest.raises(UserError, match="of an earlier run are there"):
         cpd.create(remote)
     made = cpd.create(remote._replace(overwrite=True))
@@ -417,8 +419,10 @@ def test_output_that_this_machine_does_not_see_is_explained(settings, monkeypatc
 
 
 def test_older_records_stay_until_the_new_ones_are_there(settings, tmp_path, monkeypatch, capfd):
-    for name in ("x.tfrecord", "x-00000-of-00003.tfrecord", "x-00001-of-00002.tfrecord"):
+    names = ["x.tfrecord", "x-00000-of-00003.tfrecord", "x-00001-of-00002.tfrecord"]
+    for name in names:
         (tmp_path / "beam" / name).write_bytes(b"of an earlier run")
+    files.write_json(str(tmp_path / "beam" / "x.json"), {"made_by": cpd.MADE_BY, "outputs": names})
     before = contents(tmp_path / "beam")
     with pytest.raises(UserError, match="--overwrite=True"):
         cpd.create(settings._replace(num_shards=2))

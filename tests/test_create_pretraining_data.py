@@ -360,6 +360,22 @@ def test_an_earlier_run_is_refused_then_replaced_as_a_whole(settings, capsys):
         assert json.load(stream)["outputs"] == [settings.output_file]
 
 
+def test_records_that_no_run_is_known_to_have_made_are_never_removed(settings, capsys):
+    folder = os.path.dirname(settings.output_file)
+    mine = os.path.join(folder, "x-00000-of-00002.tfrecord")
+    for _ in range(2):  # without a report, and with one that does not list it
+        files.write_text(mine, "mine")
+        with pytest.raises(UserError, match="x-00000-of-00002.tfrecord would be taken for a"):
+            cpd.create(settings._replace(overwrite=True))
+        with open(mine) as stream:
+            assert stream.read() == "mine"
+        os.remove(mine)
+        cpd.create(settings._replace(overwrite=True))
+    # The file that is named is meant to go, whoever made it.
+    os.remove(os.path.join(folder, "x.json"))
+    cpd.create(settings._replace(overwrite=True))
+
+
 def test_a_file_of_the_users_in_the_summarys_place_is_kept(settings):
     own = os.path.join(os.path.dirname(settings.output_file), "x.json")
     with open(own, "w") as stream:

@@ -851,6 +851,11 @@ def test_no_file_of_the_users_is_overwritten(tmp_path):
     write(tmp_path / "d.txt", "mine")
     with pytest.raises(UserError, match="d.txt of an earlier run is there.*--overwrite=True"):
         create(Settings(source, str(tmp_path / "d.txt"), num_workers=1))
+    for name in ("e.txt.gz", "e.held_out.txt", "e-00000-of-00003.txt"):
+        mine = write(tmp_path / name, "mine")
+        with pytest.raises(UserError, match=name + " would be taken for a part of the output"):
+            create(Settings(source, str(tmp_path / "e.txt"), num_workers=1, overwrite=True))
+        os.remove(mine)
     assert sorted(os.listdir(str(tmp_path))) == ["c.json", "d.txt", "raw.txt"]
 
 
