@@ -563,6 +563,9 @@ def build(settings):
     texts = [("corpus", inputs)]
     if settings.held_out_file:
         texts.append(("held out", files.expand(settings.held_out_file, "held_out_file")))
+        for path in texts[-1][1]:  # a fault in it must not show after all the work
+            if not sum(1 for _, line in files.read_lines(path) if line.strip()):
+                raise UserError("--held_out_file=%s holds no text" % path)
     for flag in ("compare", "extend"):
         if getattr(settings, flag):
             files.require_file(getattr(settings, flag), flag)

@@ -13,6 +13,7 @@ import re
 import sys
 import unicodedata
 
+import console
 import corpus
 import errors
 import files
@@ -84,8 +85,11 @@ def detect_format(path):
             raise UserError("%s holds one JSON array where a JSON object a line is expected; turn "
                             "it into lines, for example: jq -c '.[]' %s" % (path, path))
         return JSON_LINES
-    if not name.endswith(".txt") and re.match(br'\{\s*"', head):
-        return JSON_LINES
+    if re.match(br'\{\s*"', head):
+        if not name.endswith(".txt"):
+            return JSON_LINES
+        console.say("WARNING: %s begins like JSON lines and is read as text, by its name; if it "
+                    "holds JSON, give --input_format=%s" % (path, JSON_LINES))
     return TEXT
 
 

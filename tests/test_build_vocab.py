@@ -479,8 +479,11 @@ def test_the_script_runs_and_imports_no_tensorflow(settings, root):
     ({"min_frequency": 0}, "--min_frequency=0 must be"),
     ({"character_coverage": 1.5}, "--character_coverage=1.5 must be"),
     ({"num_workers": 0}, "--num_workers=0 must be"),
-    ({"compare": "nowhere.txt"}, "nowhere.txt does not exist"),
+    ({"compare": "nowhere.txt"}, "--compare=nowhere.txt does not exist"),
+    ({"extend": "nowhere.txt", "vocab_size": None}, "--extend=nowhere.txt does not exist"),
     ({"held_out_file": "nowhere.txt"}, "--held_out_file: no file matches"),
+    ({"held_out_file": "gb.txt"}, "gb.txt line 2 is not UTF-8"),
+    ({"held_out_file": "blank.txt"}, "--held_out_file=blank.txt holds no text"),
 ])
 def test_bad_settings_are_named_before_anything_is_read(
         settings, monkeypatch, tmp_path, changes, message):
@@ -490,10 +493,13 @@ def test_bad_settings_are_named_before_anything_is_read(
         raise AssertionError("work has started")
 
     monkeypatch.setattr(workers, "run_jobs", no_work)
+    given = {"gb.txt": b"a\n" + "天地".encode("gb18030"), "blank.txt": b" \n\n"}
+    for name, content in given.items():
+        (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as error:
         bv.build(settings._replace(**changes))
     assert message in str(error.value)
-    assert sorted(os.listdir(str(tmp_path))) in (["corpus.txt"], ["corpus.txt", "out"])
+    assert set(os.listdir(str(tmp_path))) - {"out"} == {"corpus.txt"} | set(given)
 
 
 def test_nothing_that_is_read_is_overwritten(settings, vocab_file):

@@ -833,6 +833,13 @@ def test_a_line_without_end_is_refused(tmp_path, monkeypatch):
         prepare(tmp_path, "好" * 500)
 
 
+def test_json_lines_by_the_name_of_a_text_are_pointed_out(tmp_path, capsys):
+    source = write(tmp_path / "raw.txt", as_rows(DOCUMENTS))
+    create(Settings(source, str(tmp_path / "c.txt"), num_workers=1, min_characters=0,
+                    max_symbol_share=1.0))
+    assert "raw.txt begins like JSON lines" in capsys.readouterr().err
+
+
 def test_no_file_of_the_users_is_overwritten(tmp_path):
     source = write(tmp_path / "raw.txt", GOOD)
     for target, message in (("raw.txt", "overwrite the input"), ("", "is a folder"),
