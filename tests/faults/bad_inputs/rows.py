@@ -214,7 +214,8 @@ for arguments, says in (
         (SIMILAR + " --max_seq_len=4", ("max_seq_len=4", "from 5 on")),
         (SIMILAR + " --max_seq_len=99", ("", "")),
         (SIMILAR + " --gpu_memory_fraction=nan", ("gpu_memory_fraction=nan", "at most 1")),
-        (SIMILAR + " --layer_indexes=a", ("layer_indexes=a", "-2,-1")),
+        (SIMILAR + " --layer_indexes=-1", ("layer_indexes=-1", "without --cosine")),
+        (SIMILAR + " --cosine --layer_indexes=a", ("layer_indexes=a", "-2,-1")),
         (SIMILAR + " --cosine --layer_indexes=7", ("no layer 7", "0 to 1")),
         (SIMILAR + " --pooling=sum", ("pooling", "mean")),
         (SIMILAR + " --ckpt_name=other", ("other does not exist", "model/model.ckpt"))):
@@ -401,7 +402,7 @@ row("checkpoints", "model folder, only pre-trained", "similarity.py",
     "今天 明天 --model_dir={kit}/pretrained --max_seq_len=16", "only pre-trained",
     "run_classifier_lcqmc.sh")
 row("checkpoints", "model folder, of three classes", "similarity.py",
-    "今天 明天 --model_dir={kit}/three", "3 classes", "two are expected")
+    "今天 明天 --model_dir={kit}/three", "3 classes apart, not two", "labels 0")
 
 # ---------------------------------------------------------------------------------------------
 # Records
