@@ -664,7 +664,7 @@ def check_output(settings, read):
                             path, " or ".join(tokenization.SPM_ENDINGS), usual))
     written = [path, beside(path)] if is_spm else [path]
     for one in written:
-        if os.path.realpath(one) in map(os.path.realpath, read):
+        if files.place_of(one) in map(files.place_of, read):
             raise UserError("--output_file would overwrite %s, which is read: choose another name"
                             % one)
         if files.exists(one) and not settings.overwrite:

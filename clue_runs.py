@@ -455,7 +455,7 @@ def run_sweeps(names, values, places, sweep):
         return run_of(name, values, folder_of(name, setting, seed),
                       sweeps.flags_of(setting, seed), steps)
 
-    grid = [run_for(name, setting, seed, STEPS[:2])
+    grid = [run_for(name, setting, seed, ("do_train", "do_eval"))
             for name in names for setting in sweep.settings for seed in sweep.seeds]
     failed = run_all(grid, places)
     rows, report, best = [], [], collections.OrderedDict()
@@ -489,7 +489,7 @@ def run_sweeps(names, values, places, sweep):
     for name in names:
         if name not in best:
             say("WARNING: %s: a run of every setting failed, so none is chosen" % name)
-    predictions = {name: run_for(name, setting, seed, STEPS[2:])
+    predictions = {name: run_for(name, setting, seed, ("do_predict",))
                    for name, (setting, seed) in best.items()}
     more = run_all([predictions[name] for name in best], places)
     failed.update(("%s, prediction" % name, problem) for name, problem in more.items())

@@ -139,20 +139,9 @@ def find_shards(stem):
 
 
 def refuse_older(outputs, overwrite):
-    """Raises UserError for files of an earlier run, unless they are to go, and for strangers."""
-    older = outputs.older
-    workers.refuse_strangers(older, outputs.summary,
-                             outputs.names or [outputs.stem + outputs.ending])
-    if older and not overwrite:
-        raise UserError("%s of an earlier run %s there: give --overwrite=True to replace %s, or "
-                        "another --output_file" % (
-                            _name_some(older), *(("is", "it") if len(older) == 1
-                                                 else ("are", "them"))))
-
-
-def _name_some(paths):
-    more = " and %d more" % (len(paths) - 3) if len(paths) > 3 else ""
-    return ", ".join(paths[:3]) + more
+    """As workers.refuse_older."""
+    workers.refuse_older(outputs.older, outputs.summary,
+                         outputs.names or [outputs.stem + outputs.ending], overwrite)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -496,7 +485,7 @@ def check_paths(settings, inputs, outputs):
                         "number, and --num_shards: training looks for one summary of all shards"
                         % settings.output_file)
     for path in names + [outputs.summary]:
-        if os.path.realpath(path) in map(os.path.realpath, inputs):
+        if files.place_of(path) in map(files.place_of, inputs):
             raise UserError("--output_file would overwrite the input %s: choose another name"
                             % path)
     for folder in sorted({os.path.dirname(path) or "." for path in names}):

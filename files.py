@@ -363,19 +363,17 @@ _PACKED = ((b"BZh", "bzip2"), (b"PK\x03\x04", "zip"), (b"\xfd7zXZ", "xz"), (b"\x
 
 
 def _advice_on(raw, number):
-    kinds = [kind for start, kind in _PACKED if number == 1 and raw.startswith(start)]
-    if kinds:
-        return ": it is packed by %s; unpack it first" % kinds[0]
-    encoding, guess = "GB18030", ""
+    for start, kind in _PACKED if number == 1 else ():
+        if raw.startswith(start):
+            return ": it is packed by %s; unpack it first" % kind
+    convert = "; convert the file first, for example: iconv -f %s -t UTF-8"
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encoding, guess = "UTF-16", ", it looks like UTF-16"
-    else:
-        try:
-            raw.decode("gb18030")
-            guess = ", it may be GB18030"
-        except UnicodeDecodeError:
-            pass
-    return "%s; convert the file first, for example: iconv -f %s -t UTF-8" % (guess, encoding)
+        return ", it looks like UTF-16" + convert % "UTF-16"
+    try:
+        raw.decode("gb18030")
+    except UnicodeDecodeError:
+        return convert % "GB18030"
+    return ", it may be GB18030" + convert % "GB18030"
 
 
 def read_json(path):

@@ -169,9 +169,8 @@ class Methods(_Methods):
 class _Objective(object):
     """An objective (see classifier.ClassObjective) that also learns from a teacher, or by R-Drop.
 
-    By R-Drop a batch has K = 2 copies, one after the other, which are dropped out each in its own
-    way. A copy's loss counts a K-th, because the weights that sums are divided by are those of
-    both.
+    By R-Drop a batch has two copies, one after the other, which are dropped out each in its own
+    way. A copy's loss counts half, because the weights that sums are divided by are those of both.
     """
 
     def __init__(self, objective, methods):

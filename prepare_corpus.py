@@ -552,21 +552,6 @@ def find_older(outputs):
     return found + workers.older_report(outputs.report, MADE_BY)
 
 
-def refuse_older(outputs, older, overwrite):
-    """Raises UserError for files of an earlier run, unless they are to go, and for strangers.
-
-    Args:
-        older: of `find_older`.
-    """
-    workers.refuse_strangers(older, outputs.report, [outputs.stem + outputs.ending])
-    if older and not overwrite:
-        raise UserError("%s%s of an earlier run %s there: give --overwrite=True to replace all of "
-                        "it, or another --output_file" % (
-                            ", ".join(older[:3]),
-                            " and %d more" % (len(older) - 3) if len(older) > 3 else "",
-                            "is" if len(older) == 1 else "are"))
-
-
 def work_folder(outputs):
     """Returns the folder of the unfinished run: beside the output, or local for a remote one."""
     if files.is_remote(outputs.stem):
@@ -604,7 +589,8 @@ def create(settings):
     check_paths(inputs, outputs, older)
     work = work_folder(outputs)
     if not files.exists(os.path.join(work, DONE)):
-        refuse_older(outputs, older, settings.overwrite)
+        workers.refuse_older(older, outputs.report, [outputs.stem + outputs.ending],
+                             settings.overwrite)
     with workers.locked(work, "output_file"):
         resume(settings, inputs, work)
         try:
@@ -948,11 +934,11 @@ def check_paths(inputs, outputs, older):
     Args:
         older: of `find_older`, which by their names alone may be the input.
     """
-    names = {os.path.realpath(path) for path in [
+    names = {files.place_of(path) for path in [
         outputs.stem + outputs.ending, outputs.report,
         outputs.stem + HELD_OUT + outputs.ending] + older}
     for path in inputs:
-        if os.path.realpath(path) in names:
+        if files.place_of(path) in names:
             raise UserError("--output_file would overwrite the input %s: choose another name"
                             % path)
     files.make_dir(os.path.dirname(outputs.stem) or ".", "output_file")

@@ -95,9 +95,10 @@ class Engine(object):
         elif head is None:
             reason = ("this model has no classifier: it is only pre-trained; serve a fine-tuned "
                       "one")
-        elif ability == "compare" and inference.why_no_comparison(self.model):
-            reason = ("this model %s: ask /v1/classify, or here with the method cosine"
-                      % inference.why_no_comparison(self.model))
+        elif ability == "compare":
+            reason = inference.why_no_comparison(self.model)
+            reason = reason and ("this model %s: ask /v1/classify, or here with the method cosine"
+                                 % reason)
         if reason:
             raise RefusedError(409, reason)
 

@@ -242,29 +242,38 @@ def older_report(path, made_by):
     return [path]
 
 
-def refuse_strangers(found, report, targets):
-    """Refuses files that look like a run's output but that no run of ours is known to have made.
+def refuse_older(older, report, targets, overwrite):
+    """Refuses files of an earlier run, unless they are to go, and files of somebody else.
 
-    They would be taken for a part of the output, or removed as those of an earlier run.
+    The latter would be taken for a part of the output, or removed as those of an earlier run.
 
     Args:
-        found: paths that look so.
+        older: paths that look like a run's output.
         report: path of the report of the earlier run, which lists what that made.
         targets: those of the paths that the output is named by; who overwrites means them.
 
     Raises:
         UserError: names them.
     """
-    listed = files.read_json(report).get("outputs", ()) if files.exists(report) else ()
+    listed = files.read_json(report)["outputs"] if files.exists(report) else ()
     known = {os.path.basename(path) for path in listed}
-    strangers = [path for path in found
+    strangers = [path for path in older
                  if path not in targets and path != report and os.path.basename(path) not in known]
     if strangers:
-        raise UserError("%s%s would be taken for a part of the output, and %s lists no such file: "
+        raise UserError("%s would be taken for a part of the output, and %s lists no such file: "
                         "move away what is yours, or choose another --output_file" % (
-                            ", ".join(strangers[:3]),
-                            " and %d more" % (len(strangers) - 3) if len(strangers) > 3 else "",
+                            _name_some(strangers),
                             report if files.exists(report) else "no report (%s)" % report))
+    if older and not overwrite:
+        raise UserError("%s of an earlier run %s there: give --overwrite=True to replace %s, or "
+                        "another --output_file" % (
+                            _name_some(older), *(("is", "it") if len(older) == 1
+                                                 else ("are", "them"))))
+
+
+def _name_some(paths):
+    more = " and %d more" % (len(paths) - 3) if len(paths) > 3 else ""
+    return ", ".join(paths[:3]) + more
 
 
 def fingerprints(paths):

@@ -34,7 +34,7 @@ def pytest_collection_finish(session):
 
 @pytest.fixture(scope="session", autouse=True)
 def graphs_are_not_written_as_text():
-    """Spares trainings in this process TensorFlow's graph.pbtxt, a tenth of their time."""
+    """Spares trainings in this process TensorFlow's graph.pbtxt, which is slow to write."""
     if "tensorflow" not in sys.modules:
         yield
         return

@@ -1,6 +1,7 @@
 """Errors, files and the console: what every script relies on."""
 
 import errno
+import gzip
 import hashlib
 import os
 import subprocess
@@ -88,6 +89,24 @@ def test_a_wrong_encoding_is_named_with_its_line(tmp_path):
     path.write_bytes("好\n".encode("utf-8") + "中文内容\n".encode("gb18030"))
     with pytest.raises(UserError, match="x.txt line 2 is not UTF-8.*GB18030"):
         list(files.read_lines(str(path)))
+
+
+@pytest.mark.parametrize("content, told", [
+    ("中文\n".encode("utf-16"), "looks like UTF-16; .*iconv -f UTF-16 -t UTF-8"),
+    (b"BZh91AY&SY\xd8r\x01/", "packed by bzip2; unpack it first"),
+    (gzip.compress("中文".encode("utf-8")), "packed by gzip"),
+    (b"\xff\n", "iconv -f GB18030 -t UTF-8")])
+def test_the_remedy_is_that_of_the_encoding(tmp_path, content, told):
+    path = tmp_path / "x.txt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="x.txt line 1 is not UTF-8.*" + told):
+        list(files.read_lines(str(path)))
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(str(tmp_path / "x"))
+    with pytest.raises(UserError, match="--data=.*x is a pipe or a device"):
+        files.require_file(str(tmp_path / "x"), "data")
 
 
 def test_json_faults_are_named(tmp_path):
