@@ -28,8 +28,10 @@ PUNCTUATION = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「�
 # What is not Chinese it parts by the conventions of the Penn Treebank (NLTK's word_tokenize): some
 # marks are units, a comma unless a digit follows, a point only at the very end or before closing
 # marks there.
-# Not followed here: NLTK's list of joined words (cannot, gonna), single quotes around a word, and
-# its trained model of where sentences end, so that a point amid foreign text stays with its word.
+# Not followed here: NLTK's list of joined words (cannot, gonna); single quotes around a word, and
+# the marks that it parts beside these (such as ‘ and « and ..); that an opening " is another unit
+# than a closing one; and its trained model of where sentences end, so that a point amid foreign
+# text stays with its word.
 _MARKS = r"""[;@#$%&?!"()\[\]{}<>—–]"""
 _WORD = re.compile(r"""
     \.\.\. | %s | ,(?!\d)
