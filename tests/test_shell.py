@@ -68,7 +68,7 @@ def test_the_sample_of_a_corpus_replaces_no_shards_of_the_users(tmp_path):
     files.write_text(str(tmp_path / "mine-00000-of-00002.tfrecord"), "mine")
     status, _, err = bash("create_pretrain_data.sh", "--sample",
                           "--output_file=%s/mine.tfrecord" % tmp_path)
-    assert status == 1 and "mine-00000-of-00002.tfrecord" in err and "--overwrite" in err, err
+    assert status == 1 and "mine-00000-of-00002.tfrecord" in err and "move away" in err, err
     assert os.listdir(str(tmp_path)) == ["mine-00000-of-00002.tfrecord"]
 
 
