@@ -62,6 +62,7 @@ def class_logits(config, pooled, classes, is_training):
     return modeling.output_logits(pooled, classes, config.initializer_range)
 
 
+@modeling.once_for_each
 def classifier_variable_shapes(config, model_class, classes):
     """Returns {name: shape} of an encoder with a classifier head, of either kind."""
     def build():
@@ -138,6 +139,7 @@ def token_logits(config, model_class, classes, scope, is_training, input_ids, in
     return tf.reshape(logits, [batch, length, classes])
 
 
+@modeling.once_for_each
 def token_variable_shapes(config, model_class, classes, scope):
     """Returns {name: shape} of an encoder with a head on every token."""
     def build():

@@ -609,12 +609,18 @@ def attend_in_parts(query, key, value, bias, parts, rate=0.0, seed=None):
     query_shape = get_shape_list(query)
     query, key, value, bias = [of_heads(tensor) for tensor in (query, key, value, bias)]
     heads = tf.shape(query)[0]
+    bounds = [heads * number // parts for number in range(parts + 1)]
+    # Made once: a graph of many layers has thousands of cuts, and is built by Python.
+    begins = [tf.stack([bound, 0, 0]) for bound in bounds[:-1]]
+    sizes = [tf.stack([end - start, -1, -1]) for start, end in zip(bounds, bounds[1:])]
 
     def cut(number, done, *tensors):
         """Returns a part of each tensor, which is not there before `done` is."""
         with tf.control_dependencies(done):
-            return [tensor[heads * number // parts:heads * (number + 1) // parts]
-                    for tensor in tensors]
+            found = [tf.slice(tensor, begins[number], sizes[number]) for tensor in tensors]
+        for part, tensor in zip(found, tensors):
+            part.set_shape([None] + tensor.shape.as_list()[1:])
+        return found
 
     @tf.custom_gradient
     def attend(query, key, value):
@@ -1080,6 +1086,21 @@ def variable_shapes(build):
             for variable in tf.trainable_variables())
 
 
+def once_for_each(shapes_of):
+    """Decorates shapes_of(config, ...): equal arguments build a graph once in a process."""
+    known = {}
+
+    @functools.wraps(shapes_of)
+    def shapes(config, *others):
+        key = (config.to_json_string(),) + others
+        if key not in known:
+            known[key] = shapes_of(config, *others)
+        return collections.OrderedDict(known[key])
+
+    return shapes
+
+
+@once_for_each
 def pretraining_variable_shapes(config, model_class):
     """Returns {name: shape} of an encoder with both pre-training heads."""
     def build():

@@ -16,6 +16,7 @@ from conftest import ROOT
 import files
 import modeling
 import modeling_google
+import plots
 import records
 from errors import UserError
 
@@ -153,18 +154,27 @@ def run_main(script, *arguments):
             delattr(flags.FLAGS, name)
 
 
+@contextlib.contextmanager
+def _without_pictures():
+    with pytest.MonkeyPatch.context() as patch:
+        for draw in ("curves", "confusion_matrix"):
+            patch.setattr(plots, draw, lambda *figures, **settings: False)
+        yield
+
+
 def run_here(script, *arguments):
     """Runs a script in this process; returns (exit status, stdout, stderr) like run_script.
 
-    Another process for every run would take most of a test's time; the first run of a test file
-    should still be run_script's, which starts the script as users do.
+    Another process for every run would take most of a test's time, pictures a tenth, so there are
+    none; the first run of a test file should still be run_script's, which starts the script as
+    users do.
 
     Args:
         script: a module of the project with define_flags and main.
         arguments: its command line, "--name=value".
     """
     out, err, status = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _without_pictures():
         try:
             run_main(script, *arguments)
         except UserError as error:

@@ -318,8 +318,7 @@ def test_pairs_in_every_format_are_the_same_run(folder, tmp_path):
     assert expected.shape == (4, 2) and "evaluate model.ckpt-1  example" in err
     assert read(tmp_path / "run" / "labels.txt") == b"0\n1\n"
     assert float(results_text("%s/run" % tmp_path)["macro_f1"]) > 0
-    for name in ("eval_report.txt", "confusion_matrix.png", "curves.png"):
-        assert os.path.exists("%s/run/%s" % (tmp_path, name))
+    assert os.path.exists("%s/run/eval_report.txt" % tmp_path)
     scored = [line for line in out.splitlines() if line.startswith("test accuracy")]
     for kind, columns in (("csv", '"query" and column "title"'),
                           ("json", '"sentence1" and column "sentence2"')):

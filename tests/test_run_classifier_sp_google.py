@@ -12,7 +12,6 @@ import reference
 from helpers import (TINY, TINY_GOOGLE, assert_user_error, read, run_here, run_script,
                      write_checkpoint, write_config, write_google_config, write_vocabulary)
 
-import curves
 import heads
 import layouts
 import run_classifier
@@ -32,12 +31,6 @@ TRAIN_SPM = """
 import json, sys, sentencepiece
 sentencepiece.SentencePieceTrainer.train(**json.loads(sys.argv[1]))
 """
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Runs in this process draw nothing, which would take longer than what is tested here."""
-    monkeypatch.setattr(curves, "draw", lambda _: None)
 
 
 @pytest.fixture(scope="module")
