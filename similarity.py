@@ -26,6 +26,7 @@ import files
 import heads
 import inference
 import numpy as np
+import own_data
 import runtime
 from absl import flags
 from errors import UserError, nearest
@@ -137,11 +138,15 @@ class BertSim(object):
         return cosine_similarity(vectors[0::2], vectors[1::2])
 
     def describe(self):
-        """Returns a line on the model in use: checkpoint, layout, configuration."""
-        model = self._started().model
-        return "Model: %s (%s layout, %d layers, width %d, configuration %s)" % (
+        """Returns a line on the model in use: checkpoint, layout, configuration, what is cut."""
+        model, most = self._started().model, self._settings["max_seq_len"]
+        line = "Model: %s (%s layout, %d layers, width %d, configuration %s)" % (
             model.checkpoint, model.layout.name, model.config.num_hidden_layers,
             model.config.hidden_size, model.config_file)
+        if most < (model.max_seq_length or 0):
+            line += "; max_seq_len=%d cuts what it was fine-tuned to read, up to %d tokens" % (
+                most, model.max_seq_length)
+        return line
 
     def close(self):
         """Frees the model once the calls under way have ended; later calls are refused."""
@@ -311,6 +316,9 @@ def read_pairs(path):
                             "them a tab" % (path, number, len(columns),
                                             "" if len(columns) == 1 else "s"))
         pairs.append(tuple(columns))
+    if pairs and own_data.reads_as_header(list(enumerate(pairs, start=1))):
+        console.say("%s: the first line names the columns, so it is no pair" % path)
+        del pairs[0]
     if not pairs:
         raise UserError("%s holds no pair" % path)
     return pairs

@@ -221,8 +221,12 @@ def test_a_model_keeps_to_the_length_it_was_tuned_with(tmp_path):
     folder = make_folder(tmp_path, told={"max_seq_length": 8})
     with similarity.BertSim(model_dir=folder) as sim:
         found = sim.predict_sentences(PAIRS)
+        assert "cuts" not in sim.describe()
     for pair, row in zip(PAIRS, found):
         np.testing.assert_allclose(row, expected_probabilities(folder, TINY, pair, 8), atol=2e-5)
+    with similarity.BertSim(model_dir=folder, max_seq_len=6) as sim:
+        assert sim.describe().endswith("max_seq_len=6 cuts what it was fine-tuned to read, up to "
+                                       "8 tokens")
 
 
 def test_an_older_folder_without_configuration_uses_the_one_named(tmp_path, folder):
@@ -388,10 +392,19 @@ def test_a_screen_without_a_character_is_no_reason_to_stop(folder, tmp_path, mon
     assert done.stdout.decode("gbk").startswith("天\\U0001f600\t地\t0.")
 
 
+def test_a_line_that_names_the_columns_is_no_pair(tmp_path, capsys):
+    path = tmp_path / "pairs.tsv"
+    for header, count in (("sentence1\tsentence2\n", 1), ("这个sentence\t那个\n", 2)):
+        path.write_bytes((header + "天\t地\n").encode("utf-8"))
+        assert len(similarity.read_pairs(str(path))) == count
+        assert ("the first line names the columns" in capsys.readouterr().err) == (count == 1)
+
+
 @pytest.mark.parametrize("text, message", [
     ("天\t地\n天\t地\t1\n", "line 2 has 3 columns where 2 sentences"),
     ("天地\n", "line 1 has 1 column where"), ("天\t地\n\n天\t地\n", "line 2 is blank"),
-    ("\n \n", "holds no pair"), ("", "is empty")])
+    ("\n \n", "holds no pair"), ("sentence1\tsentence2\n", "holds no pair"),
+    ("", "is empty")])
 def test_faulty_files_are_named_with_their_line(tmp_path, text, message):
     path = tmp_path / "pairs.tsv"
     with io.open(str(path), "w", encoding="utf-8") as stream:
