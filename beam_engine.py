@@ -39,7 +39,7 @@ import files
 import record_bytes
 import record_making
 import spills
-import workers
+import staging
 from errors import UserError
 
 logging.disable(logging.WARNING)  # of packages that Beam has no use for here
@@ -627,12 +627,12 @@ def unfinished(stem):
             _remove_files(folder)
         return
     folder = os.path.join(os.path.dirname(os.path.abspath(stem)), ".%s.beam" % base)
-    with workers.locked(folder, "output_file"):
-        workers.empty(folder)
+    with staging.locked(folder, "output_file"):
+        staging.empty(folder)
         try:
             yield folder
         finally:
-            workers.remove(folder)
+            staging.remove(folder)
 
 
 def _remove_files(folder):

@@ -11,16 +11,15 @@ it is started again, and equal settings give equal records, however the work was
 
 Where what happens: corpus.py (text to documents), words.py (to tokens that know where words begin),
 instances.py (to segments and masks), record_making.py and record_bytes.py (to records), spills.py
-(the shuffle), workers.py (processes, restarts), beam_engine.py (the same on Apache Beam).
+(the shuffle), workers.py (processes), staging.py (names, restarts), beam_engine.py (the same on
+Apache Beam).
 """
 
 import collections
 import functools
-import hashlib
 import os
 import re
 import shutil
-import tempfile
 import time
 
 from absl import flags
@@ -34,6 +33,7 @@ import numpy as np
 import record_bytes
 import record_making
 import spills
+import staging
 import words
 import workers
 from errors import UserError
@@ -95,52 +95,30 @@ def plan_outputs(output_file, compression="none"):
         raise UserError("--output_file=%s names a file twice" % output_file)
     stems = [name[:-len(ending)] for name in names]
     summary = stems[0] + ".json"
-    older = sorted({path for stem in stems for path in find_shards(stem)})
+    older = sorted({path for stem in stems for path in staging.find_shards(stem, ENDING)})
     return Outputs(names if len(names) > 1 else None, stems[0], ending, summary,
-                   older + workers.older_report(summary, MADE_BY))
+                   older + staging.older_report(summary, MADE_BY))
 
 
 def shard_names(outputs, count):
     """Returns the paths of so many shards."""
-    if outputs.names:
-        return list(outputs.names)
-    if count == 1:
-        return [outputs.stem + outputs.ending]
-    return ["%s-%05d-of-%05d%s" % (outputs.stem, index, count, outputs.ending)
-            for index in range(count)]
+    return list(outputs.names or staging.shard_names(outputs.stem, outputs.ending, count))
 
 
 def _with_ending(name, ending):
-    if files.is_dir(name) or not os.path.basename(name):
-        raise UserError("--output_file=%s is a folder: name a file in it, such as %s"
-                        % (name, os.path.join(name, "my_corpus" + ending)))
+    staging.require_file_name(name, "my_corpus" + ending)
     if not name.endswith(ending):
         longer = name + (ending[len(ENDING):] if name.endswith(ENDING) else ending)
         console.say("note: the output is written to %s, as the names of such records end in %s"
                     % (longer, ending))
         name = longer
-    if os.path.basename(name) == ending:
-        raise UserError("--output_file=%s has no name before %s" % (name, ending))
-    if files.is_dir(name):
-        raise UserError("the output would be %s, and that is a folder: give another --output_file"
-                        % name)
+    staging.require_output(name[:-len(ending)], ending, name)
     return name
 
 
-def find_shards(stem):
-    """Returns the files there are under a stem: x.tfrecord and x-00000-of-00004.tfrecord."""
-    folder, base = os.path.split(stem)
-    if not files.is_dir(folder or "."):
-        return []
-    pattern = re.compile(re.escape(base) + "(%s)?" % files.SHARD_NUMBER + re.escape(ENDING)
-                         + r"(\.gz)?")
-    return [os.path.join(folder, name) for name in files.list_dir(folder or ".")
-            if pattern.fullmatch(name)]
-
-
 def refuse_older(outputs, overwrite):
-    """As workers.refuse_older."""
-    workers.refuse_older(outputs.older, outputs.summary,
+    """As staging.refuse_older."""
+    staging.refuse_older(outputs.older, outputs.summary,
                          outputs.names or [outputs.stem + outputs.ending], overwrite)
 
 
@@ -150,17 +128,14 @@ def refuse_older(outputs, overwrite):
 
 # In it: what the inputs hold; what a piece made, and its records; the finished shards; and, once
 # all are there, where they belong.
-SURVEY, DONE, PIECE, SHARD = "survey.json", "done.json", "piece-", "shard-"
+SURVEY, PIECE, SHARD = "survey.json", "piece-", "shard-"
 
 
 def work_folder(outputs):
-    """Returns the folder of the unfinished run: beside the output, or local for a remote one."""
-    folder, base = os.path.split(outputs.stem)
-    if files.is_remote(outputs.stem):
-        digest = hashlib.sha256(outputs.stem.encode("utf-8")).hexdigest()[:16]
-        return os.path.join(tempfile.gettempdir(), "create-pretraining-data-" + digest)
+    """Returns the folder of the unfinished run."""
     # Hidden and without the word "tfrecord": no glob of the user's finds it.
-    return os.path.join(folder, ".%s.records.unfinished" % base.replace("tfrecord", "records"))
+    name = os.path.basename(outputs.stem).replace("tfrecord", "records") + ".records"
+    return staging.work_folder(outputs.stem, "create-pretraining-data", name)
 
 
 def plan_of(settings, inputs):
@@ -168,7 +143,7 @@ def plan_of(settings, inputs):
     plan = collections.OrderedDict(
         (name, value) for name, value in settings._asdict().items() if name not in OF_THE_RUN)
     vocabulary = settings.spm_model_file or settings.vocab_file
-    plan.update(inputs=workers.fingerprints(inputs), vocabulary=files.fingerprint(vocabulary))
+    plan.update(inputs=staging.fingerprints(inputs), vocabulary=files.fingerprint(vocabulary))
     return plan
 
 
@@ -292,7 +267,7 @@ def create(settings, beam_options=()):
     summary = summarize(settings, inputs, shards, counts, time.time() - began)
     files.write_json(outputs.summary, summary)
     if settings.engine == "local":
-        workers.remove(work_folder(outputs))
+        staging.remove(work_folder(outputs))
     print(summary_table(summary))
     return summary
 
@@ -300,45 +275,30 @@ def create(settings, beam_options=()):
 def create_locally(settings, inputs, outputs):
     """Makes the records on this machine; returns (paths of the shards, Counter)."""
     work = work_folder(outputs)
-    if not files.exists(os.path.join(work, DONE)):
+    if not staging.is_done(work):
         refuse_older(outputs, settings.overwrite)
     pieces = corpus.plan_pieces(inputs)
     workers.keep_memory_steady()
-    with workers.locked(work, "output_file"):
-        start_anew = settings.overwrite or not has_finished(work)
-        if workers.resume(work, plan_of(settings, inputs), start_anew):
-            workers.remove_unfinished_files(work)
-            if has_finished(work):
-                console.say("going on with the unfinished run in %s" % work)
-        try:
-            if not files.exists(os.path.join(work, DONE)):
-                make_all(settings, inputs, outputs, pieces, work)
-        except UserError:
-            if not has_finished(work):
-                workers.remove(work)
-            raise
-        done = files.read_json(os.path.join(work, DONE))
+    with staging.locked(work, "output_file"):
+        done = staging.finish(
+            work, plan_of(settings, inputs), PIECE, settings.overwrite,
+            lambda: make_all(settings, inputs, outputs, pieces, work))
         put_into_place(work, done["shards"], done["older"])
         return done["shards"], collections.Counter(done["counts"])
 
 
-def has_finished(work):
-    """Tells whether a piece is finished in the folder of an unfinished run."""
-    return any(name.startswith(PIECE) for name in files.list_dir(work))
-
-
 def make_all(settings, inputs, outputs, pieces, work):
-    """Makes all shards in the folder of the unfinished run, and DONE, which says so."""
+    """Makes all shards in the folder of the unfinished run, and staging.DONE, which says so."""
     total = survey_all(settings, inputs, pieces, work)
     counts = make_pieces(settings, pieces, total, work)
     try:
         check_counts(settings, counts)
         count = count_shards(settings, outputs, counts, work, len(pieces))
     except UserError:
-        workers.empty(work)  # what was made is of no use
+        staging.empty(work)  # what was made is of no use
         raise
     make_shards(settings, outputs, work, len(pieces), count)
-    files.write_json(os.path.join(work, DONE), {
+    files.write_json(os.path.join(work, staging.DONE), {
         "shards": shard_names(outputs, count), "counts": counts,
         "older": [path for path in outputs.older if path != outputs.summary]})
 
@@ -423,19 +383,9 @@ def make_shards(settings, outputs, work, pieces, count):
 
 
 def put_into_place(work, shards, older):
-    """Moves the finished shards to where they belong; removes the rest of an earlier run."""
-    for index, path in enumerate(shards):
-        staged = _shard_path(work, index)
-        if files.exists(staged):
-            if files.is_remote(path):
-                files.copy(staged, path)
-                os.remove(staged)
-            else:
-                files.move(staged, path)
-    for path in older:
-        if path not in shards and files.exists(path):
-            console.say("removing %s of the earlier run (--overwrite)" % path)
-            files.remove(path)
+    """As staging.put_into_place; shards: where they belong, in their order."""
+    names = [os.path.basename(_shard_path(work, index)) for index in range(len(shards))]
+    staging.put_into_place(work, list(zip(names, shards)), older)
 
 
 def warn_of_full_disk(folder, expected):
@@ -464,11 +414,8 @@ def check_settings(settings):
     if settings.prefixed_word_labels and (settings.non_chinese or settings.spm_model_file):
         raise UserError("--prefixed_word_labels is about Chinese words in a WordPiece vocabulary: "
                         "leave it out with --non_chinese or --spm_model_file")
-    names = settings.output_file or ""
-    if settings.shard_megabytes and (settings.num_shards > 1 or "," in names):
-        raise UserError("--shard_megabytes and the number of shards are two ways to say the same: "
-                        "give one of them")
-    workers.require_shard_size(settings.shard_megabytes)
+    names = (settings.output_file or "").count(",") + 1
+    staging.require_shards(max(settings.num_shards, names), settings.shard_megabytes)
     if settings.masking == DYNAMIC and settings.pad_records:
         raise UserError("--pad_records is for other codebases, which cannot read --masking=dynamic")
 
@@ -484,10 +431,7 @@ def check_paths(settings, inputs, outputs):
         raise UserError("--output_file=%s: with --masking=dynamic give one name, without a shard's "
                         "number, and --num_shards: training looks for one summary of all shards"
                         % settings.output_file)
-    for path in names + [outputs.summary]:
-        if files.place_of(path) in map(files.place_of, inputs):
-            raise UserError("--output_file would overwrite the input %s: choose another name"
-                            % path)
+    staging.require_no_input(inputs, names + [outputs.summary])
     for folder in sorted({os.path.dirname(path) or "." for path in names}):
         files.make_dir(folder, "output_file")
 

@@ -11,7 +11,7 @@ interrupted run goes on when it is started again, and equal settings give equal 
 work was divided. Memory does not grow with the corpus.
 
 Where what happens: raw_text.py (files to documents), sentence_splitting.py (to sentences),
-duplicates.py (what is there already), workers.py (processes, restarts).
+duplicates.py (what is there already), workers.py (processes), staging.py (names, restarts).
 """
 
 import collections
@@ -23,7 +23,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import time
 
 from absl import flags
@@ -36,6 +35,7 @@ import files
 import numpy as np
 import raw_text
 import sentence_splitting
+import staging
 import workers
 from errors import UserError
 
@@ -281,10 +281,10 @@ def copy_documents(part, index, wanted, target):
 
 # In the folder of an unfinished run: what the inputs hold, and the lines to drop; of each job, what
 # it counted; the pairs of documents that are alike; which documents are dropped as such; the
-# finished files; and, once all are there, where they belong.
+# finished files.
 SURVEY, LINES, REPEATED, JOB, PART = "survey.json", "lines-", "repeated", "job-", "part-"
 SAME, SIMILAR, GROUPS, FATES, FOUND = "same-", "similar-", "groups", "fates", "found.json"
-SHARD, DONE = "shard-", "done.json"
+SHARD = "shard-"
 
 KEPT, IS_SAME, IS_SIMILAR = range(3)  # fates
 
@@ -511,29 +511,15 @@ def plan_outputs(output_file):
     name = (output_file or "").strip()
     if not name:
         raise UserError("--output_file is missing: name a file, such as data/my_corpus.txt")
-    if files.is_dir(name) or not os.path.basename(name):
-        raise UserError("--output_file=%s is a folder: name a file in it, such as %s"
-                        % (name, os.path.join(name, "my_corpus.txt")))
+    staging.require_file_name(name, "my_corpus.txt")
     if name.endswith(".zst"):
         raise UserError("--output_file=%s: a corpus is written plain or as .gz" % name)
     ending = ENDING + (PACKED if name.endswith(PACKED) else "")
     stem = re.sub(r"(\.txt)?(\.gz)?$", "", name)
-    if not os.path.basename(stem):
-        raise UserError("--output_file=%s has no name before %s" % (name, ending))
-    if files.is_dir(stem + ending):
-        raise UserError("the output would be %s%s, and that is a folder: give another "
-                        "--output_file" % (stem, ending))
+    staging.require_output(stem, ending, name)
     if stem + ending != name:
         console.say("note: the output is written to %s%s" % (stem, ending))
     return Outputs(stem, ending, stem + ".json")
-
-
-def shard_names(outputs, count):
-    """Returns the paths of so many shards."""
-    if count == 1:
-        return [outputs.stem + outputs.ending]
-    return ["%s-%05d-of-%05d%s" % (outputs.stem, index, count, outputs.ending)
-            for index in range(count)]
 
 
 def find_older(outputs):
@@ -542,23 +528,14 @@ def find_older(outputs):
     Raises:
         UserError: a file of another kind is where the report would go.
     """
-    folder, base = os.path.split(outputs.stem)
-    if not files.is_dir(folder or "."):
-        return []
-    pattern = re.compile(re.escape(base) + r"(%s|%s)?\.txt(\.gz)?"
-                         % (files.SHARD_NUMBER, re.escape(HELD_OUT)))
-    found = [os.path.join(folder, name) for name in files.list_dir(folder or ".")
-             if pattern.fullmatch(name)]
-    return found + workers.older_report(outputs.report, MADE_BY)
+    return (staging.find_shards(outputs.stem, ENDING, [HELD_OUT])
+            + staging.older_report(outputs.report, MADE_BY))
 
 
 def work_folder(outputs):
-    """Returns the folder of the unfinished run: beside the output, or local for a remote one."""
-    if files.is_remote(outputs.stem):
-        name = hashlib.sha256(outputs.stem.encode("utf-8")).hexdigest()[:16]
-        return os.path.join(tempfile.gettempdir(), "prepare-corpus-" + name)
-    folder, base = os.path.split(outputs.stem)
-    return os.path.join(folder, ".%s.unfinished" % (base + ENDING))
+    """Returns the folder of the unfinished run."""
+    return staging.work_folder(outputs.stem, "prepare-corpus",
+                               os.path.basename(outputs.stem) + ENDING)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -588,46 +565,31 @@ def create(settings):
     older = find_older(outputs)
     check_paths(inputs, outputs, older)
     work = work_folder(outputs)
-    if not files.exists(os.path.join(work, DONE)):
-        workers.refuse_older(older, outputs.report, [outputs.stem + outputs.ending],
+    if not staging.is_done(work):
+        staging.refuse_older(older, outputs.report, [outputs.stem + outputs.ending],
                              settings.overwrite)
-    with workers.locked(work, "output_file"):
-        resume(settings, inputs, work)
-        try:
-            if not files.exists(os.path.join(work, DONE)):
-                make_all(settings, inputs, outputs, older, work)
-        except UserError:
-            if not has_finished(work):
-                workers.remove(work)
-            raise
-        done = files.read_json(os.path.join(work, DONE))
-        put_into_place(work, done["files"], done["older"])
+    with staging.locked(work, "output_file"):
+        done = staging.finish(work, plan_of(settings, inputs), JOB, settings.overwrite,
+                              lambda: make_all(settings, inputs, outputs, older, work))
+        staging.put_into_place(work, done["files"], done["older"])
         report = collections.OrderedDict(done["report"], seconds=round(time.time() - began, 1))
         files.write_json(outputs.report, report)
-    workers.remove(work)
+    staging.remove(work)
     show(report)
     return report
 
 
-def resume(settings, inputs, work):
-    """Makes the folder of an unfinished run usable: goes on with it, or starts anew."""
+def plan_of(settings, inputs):
+    """Returns what tells whether an unfinished run can be gone on with."""
     plan = collections.OrderedDict(
         (name, value) for name, value in settings._asdict().items() if name not in OF_THE_RUN)
-    fingerprints = json.dumps(workers.fingerprints(inputs)).encode("utf-8")
+    fingerprints = json.dumps(staging.fingerprints(inputs)).encode("utf-8")
     plan["inputs"] = hashlib.sha256(fingerprints).hexdigest()  # there may be very many
-    if workers.resume(work, plan, settings.overwrite or not has_finished(work)):
-        workers.remove_unfinished_files(work)
-        if has_finished(work):
-            console.say("going on with the unfinished run in %s" % work)
-
-
-def has_finished(work):
-    """Tells whether a job is finished in the folder of an unfinished run."""
-    return any(name.startswith(JOB) for name in files.list_dir(work))
+    return plan
 
 
 def make_all(settings, inputs, outputs, older, work):
-    """Makes all files in the folder of the unfinished run, and DONE, which says so."""
+    """Makes all files in the folder of the unfinished run, and staging.DONE, which says so."""
     formats = [raw_text.format_of(path, settings.input_format) for path in inputs]
     pieces = raw_text.plan_pieces(inputs, formats, settings.blank_lines)
     jobs = plan_jobs(pieces, formats)
@@ -639,12 +601,12 @@ def make_all(settings, inputs, outputs, older, work):
     try:
         check_totals(settings, counts, dropped, totals, sharing)
     except UserError:
-        workers.empty(work)  # what was made is of no use
+        staging.empty(work)  # what was made is of no use
         raise
     places = write_all(settings, outputs, parts, sharing, totals, work)
     report = make_report(settings, inputs, pieces, surveyed, counts, dropped, totals,
                          [path for _, path in places])
-    files.write_json(os.path.join(work, DONE), {
+    files.write_json(os.path.join(work, staging.DONE), {
         "files": places, "report": report,
         "older": [path for path in older if path != outputs.report]})
 
@@ -867,7 +829,7 @@ def _place_of_first(number, parts, work):
 
 def write_all(settings, outputs, parts, sharing, totals, work):
     """Writes the files that are not finished; returns [(name in the folder, where it belongs)]."""
-    places = [(shard, path) for shard, path in enumerate(shard_names(outputs, sharing.shards))]
+    places = list(enumerate(staging.shard_names(outputs.stem, outputs.ending, sharing.shards)))
     if totals["held_out_documents"]:
         places.append((HELD_OUT_SHARD, outputs.stem + HELD_OUT + outputs.ending))
     function = functools.partial(write_shard, work, parts, sharing,
@@ -876,22 +838,6 @@ def write_all(settings, outputs, parts, sharing, totals, work):
     for _ in run_all(settings, function, waiting, "writing", "file"):
         pass
     return [(os.path.basename(_shard_path(work, shard)), path) for shard, path in places]
-
-
-def put_into_place(work, places, older):
-    """Moves the finished files to where they belong; removes the rest of an earlier run."""
-    targets = [path for _, path in places]
-    for name, path in places:
-        staged = os.path.join(work, name)
-        if files.exists(staged) and files.is_remote(path):
-            files.copy(staged, path)
-            os.remove(staged)
-        elif files.exists(staged):
-            files.move(staged, path)
-    for path in older:
-        if path not in targets and files.exists(path):
-            console.say("removing %s of the earlier run (--overwrite)" % path)
-            files.remove(path)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -919,10 +865,7 @@ def check_settings(settings):
                         "usual, 0.3 the least" % settings.near_duplicates)
     if not settings.text_field:
         raise UserError("--text_field is empty: name the field of JSON lines that holds the text")
-    if settings.shard_megabytes and settings.num_shards > 1:
-        raise UserError("--shard_megabytes and --num_shards are two ways to say the same: give one "
-                        "of them")
-    workers.require_shard_size(settings.shard_megabytes)
+    staging.require_shards(settings.num_shards, settings.shard_megabytes)
     if 0 < settings.max_characters < settings.min_characters:
         raise UserError("--max_characters=%d is less than --min_characters=%d" % (
             settings.max_characters, settings.min_characters))
@@ -934,13 +877,9 @@ def check_paths(inputs, outputs, older):
     Args:
         older: of `find_older`, which by their names alone may be the input.
     """
-    names = {files.place_of(path) for path in [
+    staging.require_no_input(inputs, [
         outputs.stem + outputs.ending, outputs.report,
-        outputs.stem + HELD_OUT + outputs.ending] + older}
-    for path in inputs:
-        if files.place_of(path) in names:
-            raise UserError("--output_file would overwrite the input %s: choose another name"
-                            % path)
+        outputs.stem + HELD_OUT + outputs.ending] + older)
     files.make_dir(os.path.dirname(outputs.stem) or ".", "output_file")
 
 

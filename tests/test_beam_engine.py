@@ -439,7 +439,7 @@ def test_older_records_stay_until_the_new_ones_are_there(settings, tmp_path, mon
 
 def test_two_runs_at_once_are_refused_and_leftovers_removed(settings, tmp_path):
     folder = str(tmp_path / "beam" / ".x.beam")
-    with beam_engine.workers.locked(folder, "output_file"):
+    with beam_engine.staging.locked(folder, "output_file"):
         with pytest.raises(UserError, match="another run is writing"):
             cpd.create(settings)
     with io.open(os.path.join(folder, "shard-00000"), "wb") as stream:

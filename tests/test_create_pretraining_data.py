@@ -21,6 +21,7 @@ import create_pretraining_data as cpd
 import files
 import record_making
 import records
+import staging
 import workers
 from errors import UserError
 
@@ -275,7 +276,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("place", [
     (corpus, "survey", 3), (cpd, "make_spill", 4), (cpd, "write_shard", 2),
-    (cpd, "put_into_place", 1), (cpd, "summarize", 1), (workers, "remove", 1)])
+    (cpd, "put_into_place", 1), (cpd, "summarize", 1), (staging, "remove", 1)])
 def test_a_run_that_was_killed_goes_on(settings, tmp_path, monkeypatch, many_pieces, place):
     settings = settings._replace(num_shards=3)
     expected = cpd.create(settings)
@@ -311,7 +312,7 @@ def test_an_unfinished_run_with_other_settings_is_not_mixed_in(settings, monkeyp
 
 def test_two_runs_do_not_write_to_one_output(settings):
     work = cpd.work_folder(cpd.plan_outputs(settings.output_file))
-    with workers.locked(work, "output_file"):
+    with staging.locked(work, "output_file"):
         with pytest.raises(UserError, match="another run is writing to the same --output_file"):
             cpd.create(settings)
     cpd.create(settings)
@@ -567,7 +568,8 @@ def test_an_interrupted_run_goes_on(root, uninterrupted, tmp_path, number):
     work = cpd.work_folder(cpd.plan_outputs(str(output)))
     try:
         deadline = time.time() + 60
-        while time.time() < deadline and not (os.path.isdir(work) and cpd.has_finished(work)):
+        while time.time() < deadline and not (
+                os.path.isdir(work) and staging.has_finished(work, cpd.PIECE)):
             time.sleep(0.01)
         # Ctrl-C reaches the whole group, a plain kill the process alone.
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
