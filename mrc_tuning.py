@@ -393,8 +393,8 @@ def _tell_of_windows(split, reading, values):
     numbers = range(len(reading.questions))
     say("%s: %d questions, %d windows" % (split, len(numbers), len(reading.windows)))
     if reading.without_overlap:
-        say("WARNING: %s: --doc_stride=%d is more than a window holds of the passage beside the "
-            "question, so that the windows of %d questions do not overlap; give a smaller one"
+        say("WARNING: %s: --doc_stride=%d is no less than a window holds of the passage beside "
+            "the question, so that the windows of %d questions do not overlap; give a smaller one"
             % (split, values["doc_stride"], reading.without_overlap))
     beyond = sum(map(reading.is_beyond_windows, numbers))
     if beyond:

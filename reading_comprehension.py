@@ -289,10 +289,9 @@ class Reading(object):
         query = [token.text for token in self._tokenized(question.text)][
             :self._settings.max_query_length]
         room = self._settings.max_seq_length - len(query) - 3
-        self.without_overlap += room < min(len(tokens), self._settings.doc_stride)
-        self.windows.extend(
-            windows.Window(len(self.questions), start, end)
-            for start, end in windows.cut(len(tokens), room, self._settings.doc_stride))
+        spans = windows.cut(len(tokens), room, self._settings.doc_stride)
+        self.without_overlap += len(spans) > 1 and spans[0][1] <= spans[1][0]
+        self.windows.extend(windows.Window(len(self.questions), *span) for span in spans)
         self._first_windows.append(len(self.windows))
         self._queries.append(tokenizer.convert_tokens_to_ids(query))
         self._answers.append(answer)

@@ -292,7 +292,10 @@ def test_a_threshold_without_effect_is_told(folder, tmp_path, capsys, data, thre
 
 @pytest.mark.parametrize("stride, told", [
     (3, ()), (7, ("1 answers stand in no window",)),
-    (40, ("--doc_stride=40 is more than", "windows of 1 questions do not overlap",
+    (16, ("1 answers stand in no window",)),
+    (17, ("--doc_stride=17 is no less than", "windows of 1 questions do not overlap",
+          "1 answers stand in no window")),
+    (40, ("--doc_stride=40 is no less than", "windows of 1 questions do not overlap",
           "smaller --doc_stride (now 40) or a larger --max_seq_length (now 22)"))])
 def test_what_windows_pass_over_is_told(folder, tmp_path, capsys, stride, told):
     """[CLS] 问什 [SEP] and [SEP] leave 17 places; the answer begins at the fourteenth of 26."""
@@ -309,7 +312,7 @@ def test_what_windows_pass_over_is_told(folder, tmp_path, capsys, stride, told):
          "max_answer_length": 17})
     err = capsys.readouterr().err
     assert all(fragment in err for fragment in told), err
-    assert err.count("WARNING") == (len(told) > 0) + (stride > 17), err
+    assert err.count("WARNING") == (len(told) > 0) + (stride >= 17), err
 
 
 # ---------------------------------------------------------------------------------------------
