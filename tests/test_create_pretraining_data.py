@@ -531,8 +531,8 @@ def uninterrupted(tmp_path_factory, vocab_file):
     (folder / "corpus.txt").write_bytes(invented_text(1400).encode("utf-8"))
     (folder / "out").mkdir()
     settings = cpd.Settings(str(folder / "corpus.txt"), str(folder / "out" / "x.tfrecord"),
-                            vocab_file, dupe_factor=3, num_workers=2, max_seq_length=64,
-                            max_predictions_per_seq=10, do_whole_word_mask=True)
+                            vocab_file, dupe_factor=4, num_workers=2, max_seq_length=64,
+                            max_predictions_per_seq=10)
     cpd.create(settings)
     return settings
 
@@ -557,10 +557,9 @@ def test_an_interrupted_run_goes_on(root, uninterrupted, tmp_path, number):
     settings = uninterrupted
     output = tmp_path / "other" / "x.tfrecord"
     arguments = command(
-        root, "--input_file=%s" % settings.input_file, "--dupe_factor=3",
+        root, "--input_file=%s" % settings.input_file, "--dupe_factor=4",
         "--output_file=%s" % output, "--num_workers=2", "--max_seq_length=64",
-        "--max_predictions_per_seq=10", "--do_whole_word_mask",
-        "--vocab_file=%s" % settings.vocab_file)
+        "--max_predictions_per_seq=10", "--vocab_file=%s" % settings.vocab_file)
     process = subprocess.Popen(
         arguments, stderr=subprocess.PIPE, universal_newlines=True, start_new_session=True,
         # A shell starts background jobs, and so perhaps these tests, with SIGINT ignored.
@@ -593,10 +592,9 @@ def test_a_run_that_is_killed_again_and_again_ends_as_any_other(root, uninterrup
     outputs = cpd.create(settings)["outputs"]
     folder, rng = tmp_path / "other", random.Random(8)
     arguments = command(
-        root, "--input_file=%s" % settings.input_file, "--dupe_factor=3", "--num_shards=2",
+        root, "--input_file=%s" % settings.input_file, "--dupe_factor=4", "--num_shards=2",
         "--output_file=%s" % (folder / "x.tfrecord"), "--num_workers=2", "--max_seq_length=64",
-        "--max_predictions_per_seq=10", "--do_whole_word_mask",
-        "--vocab_file=%s" % settings.vocab_file)
+        "--max_predictions_per_seq=10", "--vocab_file=%s" % settings.vocab_file)
     began = time.time()
     assert run(arguments).returncode == 0
     whole_run = time.time() - began
