@@ -166,6 +166,7 @@ def input_fn_builder(split, max_seq_length, is_training, random_seed=0, fixed_sh
         first_step: step at which training goes on.
         schema: of the split's records: integers, as many as there are tokens, or a fixed number.
     """
+    @runtime.as_written
     def input_fn(params, input_context=None):
         batch_size, part = params["batch_size"], distribution.input_part(params, input_context)
         if fixed_shapes:

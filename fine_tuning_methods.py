@@ -236,6 +236,7 @@ def distillation_losses(logits, teacher, temperature):
 
 
 def _with_teacher(input_fn, teacher):
+    @runtime.as_written
     def with_teacher(params, input_context=None):
         def add(features):
             # Looked up while the graph runs: a constant would be in every checkpoint's graph.

@@ -359,6 +359,7 @@ def input_fn_builder(paths, sizes, is_training, random_seed=None, fixed_shapes=F
     shapes = {field.name: [sizes[field.length] if fixed_shapes else None]
               if field.length in sizes else [field.length] for field in records.PRETRAINING}
 
+    @runtime.as_written
     def input_fn(params, input_context=None):
         batch_size = params["batch_size"]
         if not is_training:

@@ -165,7 +165,8 @@ def test_every_evaluation_has_the_same_masks(settings, tmp_path):
                                   max_position_embeddings=64)
     given = ("--input_file=" + ",".join(summary["outputs"]), "--bert_config_file=" + config,
              "--max_seq_length=64", "--max_predictions_per_seq=10", "--train_batch_size=4",
-             "--eval_batch_size=4", "--num_train_steps=1", "--num_warmup_steps=1")
+             "--eval_batch_size=4", "--num_train_steps=1", "--num_warmup_steps=1",
+             "--max_eval_steps=4")
     made = "--output_dir=%s/made" % tmp_path
     assert helpers.run_here(run_pretraining, made, "--do_train", *given)[0] == 0
     results = []
@@ -187,7 +188,8 @@ def test_training_runs_on_records_that_are_not_masked_yet(settings, tmp_path):
             tmp_path, vocab_size=21128, num_hidden_layers=1, max_position_embeddings=64),
         "--output_dir=" + str(tmp_path / "out"), "--do_train", "--do_eval", "--max_seq_length=64",
         "--max_predictions_per_seq=10", "--train_batch_size=4", "--eval_batch_size=4",
-        "--num_train_steps=3", "--num_warmup_steps=1", "--learning_rate=1e-3")
+        "--num_train_steps=3", "--num_warmup_steps=1", "--learning_rate=1e-3",
+        "--max_eval_steps=4")
     assert status == 0, said
     with open(str(tmp_path / "out" / "eval_results.txt")) as stream:
         assert "masked_lm_accuracy" in stream.read()
