@@ -510,6 +510,8 @@ def starting_point(config, shapes, run_record, output_dir, init_checkpoint, allo
     model_fit = None
     if init_checkpoint:
         prefix = resolve(init_checkpoint)
+        if slot_names:
+            run_record.require_own_folder(prefix)
         model_fit = (fit(prefix, shapes, allow_partial, (), from_group0, fresh_heads)
                      if slot_names else fit_with_heads(prefix, shapes))
         require_same_config(config, prefix, allow_partial,

@@ -50,6 +50,10 @@ def require_distribution(run):
     if run.distribution == "mirrored" and not local_devices():
         raise UserError("--distribution=mirrored needs GPUs, and TensorFlow sees none here; leave "
                         "the flag out")
+    if run.recompute and len(local_devices()) > 1 and not runtime.RECOMPUTES_ON_REPLICAS:
+        raise UserError("--recompute and --distribution=%s with several GPUs do not go together on "
+                        "TensorFlow 1.15; use 2.15 (ALBERT_TF=2), one GPU a worker, or "
+                        "--gradient_accumulation_steps" % run.distribution)
     if run.distribution == "multi_worker" and not _is_complete(read_cluster()):
         raise UserError(
             "--distribution=multi_worker needs the environment's TF_CONFIG, on each machine with "

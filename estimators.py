@@ -96,8 +96,15 @@ def run_settings(values):
         if getattr(settings, name) < least:
             raise UserError("--%s=%d: at least %d is needed"
                             % (name, getattr(settings, name), least))
+    if settings.random_seed is not None and not -1 << 63 <= settings.random_seed < 1 << 63:
+        raise UserError("--random_seed=%d: at most 63 bits are taken" % settings.random_seed)
     if settings.use_tpu and not (settings.tpu_name or settings.master):
         raise UserError("--use_tpu needs --tpu_name (or --master)")
+    if settings.tpu_name and not settings.use_tpu:
+        raise UserError("--tpu_name=%s has no effect without --use_tpu" % settings.tpu_name)
+    if settings.master and settings.distribution != "none":
+        raise UserError("--master=%s has no effect with --distribution=%s" % (
+            settings.master, settings.distribution))
     require_precision(settings)
     distribution.require_distribution(settings)
     return settings

@@ -45,15 +45,17 @@ def require_vocabulary(vocab_file, config, export_dir):
     return path
 
 
-def require_place(export_dir, source_folder, config, vocab_file, extra_files=None):
+def require_place(export_dir, source_folder, config, vocab_file, extra_files=None, earlier=()):
     """Checks that an export takes nothing away that was in its folder before.
 
-    Only an earlier export of a checkpoint that the source folder still holds is replaced.
+    Only an earlier export of the same run is replaced, or one of a checkpoint that the source
+    folder still holds.
 
     Args:
         export_dir: the folder; None when nothing is exported.
         source_folder: where the checkpoint lies or will lie.
         config, vocab_file, extra_files: as for `strip`.
+        earlier: fingerprints of the run's own exports, as run_record.RunRecord knows them.
 
     Raises:
         UserError: names what is in the way.
@@ -68,7 +70,8 @@ def require_place(export_dir, source_folder, config, vocab_file, extra_files=Non
         raise UserError("--export_dir=%s is a file: name a folder" % export_dir)
     for prefix in checkpoints.prefixes_in(export_dir):
         if not (os.path.basename(prefix) == CHECKPOINT_NAME
-                and _is_export_from(prefix, source_folder)):
+                and (files.fingerprint(prefix + ".index") in earlier
+                     or _is_export_from(prefix, source_folder))):
             raise UserError("--export_dir=%s holds another model, %s: name a new folder"
                             % (export_dir, os.path.basename(prefix)))
     for name, content in _small_files(config, vocab_file, extra_files).items():

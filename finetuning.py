@@ -149,6 +149,7 @@ def _run_alone(values, settings, model, kind, lock):
         values, settings, model.config, data.examples["train"], data.task.labels,
         kind.can_distill) if values["do_train"] else None
     record.require_own_vocabulary(model.tokenizer.file, tokenization.KEPT_AS)
+    record.require_own_config(model.config)
 
     # ---- features
     files.make_dir(settings.output_dir, "output_dir")
@@ -385,7 +386,8 @@ def _shown(value):
 
 def keep_model_files(output_dir, model, data, values, kind):
     """Puts beside the checkpoints what those who use them need."""
-    files.write_text(os.path.join(output_dir, "albert_config.json"), model.config.to_json_string())
+    files.write_text(os.path.join(output_dir, run_record.CONFIG_NAME),
+                     model.config.to_json_string())
     if data.task.labels:
         files.write_text(os.path.join(output_dir, "labels.txt"),
                          "".join(label + "\n" for label in data.task.labels))

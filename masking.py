@@ -20,11 +20,12 @@ from errors import UserError
 import tensorflow.compat.v1 as tf
 
 Spec = collections.namedtuple("Spec", [
-    "whole_words", "share", "most_predictions", "max_ngram", "mask_id", "ordinary_ids", "twins"])
+    "whole_words", "share", "most_predictions", "max_ngram", "mask_id", "ordinary_ids", "twins",
+    "vocab_size"])
 Spec.__doc__ = """How records are masked; see instances.Masking and instances.Entries.
 
 ordinary_ids: int32 array, candidates for random replacement; twins: int32 array, of each id the one
-to predict within a word; None where it is the id itself."""
+to predict within a word; None where it is the id itself; vocab_size: all ids lie below it."""
 
 _SHARD = re.compile("(%s)?" % files.SHARD_NUMBER + r"\.tfrecord(\.gz)?$")
 
@@ -63,7 +64,8 @@ def load(paths):
     ordinary = np.concatenate([np.arange(first, last + 1)
                                for first, last in content["ordinary_ids"]])
     return Spec(content["whole_words"], content["share"], content["most_predictions"],
-                content["max_ngram"], content["mask_id"], ordinary.astype(np.int32), twins)
+                content["max_ngram"], content["mask_id"], ordinary.astype(np.int32), twins,
+                content["vocab_size"])
 
 
 def _check(content, summary):

@@ -20,6 +20,7 @@ import interruption
 import masking
 import modeling
 import optimization
+import random_draws
 import records
 import run_lock
 import run_record
@@ -283,6 +284,11 @@ def check_input(paths, config, sizes):
     spec = masking_of(paths)
     for path in paths:
         records.check(path, schema_of(spec), sizes, value_limits(config, sizes))
+    if spec and spec.vocab_size > config.vocab_size:
+        raise UserError("%s is to be masked with words of a vocabulary of %d, but the "
+                        "configuration's vocab_size is %d; use the configuration and vocabulary "
+                        "that the records were made for" % (
+                            paths[0], spec.vocab_size, config.vocab_size))
     if spec and spec.most_predictions > sizes["predictions"]:
         raise UserError("%s is to be masked with up to %d words a record; use "
                         "--max_predictions_per_seq=%d" % (
@@ -402,7 +408,7 @@ class _Share(object):
 
     def epoch(self, number, seed):
         """Returns the dataset of an epoch's serialised records. number: int64 tensor."""
-        seed = seed * 1000003 + number
+        seed = random_draws.wrapped(seed * 1000003) + number
         dataset = tf.data.Dataset.from_tensor_slices(tf.constant(self._paths))
         if len(self._paths) == 1:
             dataset = dataset.flat_map(records.dataset)
@@ -478,17 +484,10 @@ def batches_by_length(dataset, batch_size, window, shapes, seed, first_window=0)
 
 def without_padding(features):
     """Cuts the zeros off that a record was padded with; takes and returns {field: [length]}."""
-    ends = {"sequence": _end(features["input_mask"]),
-            "predictions": _end(features["masked_lm_weights"])}
+    ends = {"sequence": records.end_of(features["input_mask"]),
+            "predictions": records.end_of(features["masked_lm_weights"])}
     return {field.name: features[field.name][:ends[field.length]]
             if field.length in ends else features[field.name] for field in records.PRETRAINING}
-
-
-def _end(values):
-    """Returns one more than the place of the last value that is not 0. [length] to scalar."""
-    places = tf.range(1, tf.size(values) + 1)
-    return tf.reduce_max(tf.concat([[0], tf.where(tf.equal(values, 0), tf.zeros_like(places),
-                                                  places)], axis=0))
 
 
 def batches_of_a_window(paths, batch_size):
@@ -559,7 +558,9 @@ def _run_alone(values, settings, layout, config, keep_best, init_from_group0, lo
     estimators.require_full_cores(settings, values)
     estimators.require_one_host(settings, values)
     vocab_file = exporting.require_vocabulary(values["vocab_file"], config, values["export_dir"])
-    exporting.require_place(values["export_dir"], settings.output_dir, config, vocab_file)
+    record = run_record.RunRecord(settings.output_dir)
+    exporting.require_place(values["export_dir"], settings.output_dir, config, vocab_file,
+                            earlier=record.exports())
     coverage = values["do_eval"] and evaluation_steps(
         eval_files, values["eval_batch_size"], values["max_eval_steps"], settings.use_tpu)
 
@@ -567,7 +568,6 @@ def _run_alone(values, settings, layout, config, keep_best, init_from_group0, lo
     slots = (layout.lamb_slots if values["optimizer"] == "lamb"
              else AdamWeightDecayOptimizer.SLOT_NAMES)
     shapes = modeling.pretraining_variable_shapes(config, layout.model_class)
-    record = run_record.RunRecord(settings.output_dir)
     start = checkpoints.starting_point(
         config, shapes, record, settings.output_dir, values["init_checkpoint"],
         values["allow_partial_init"], slots if values["do_train"] else (), init_from_group0)
@@ -578,6 +578,8 @@ def _run_alone(values, settings, layout, config, keep_best, init_from_group0, lo
         # Slots of another optimizer may have the same names.
         record.require_same_settings({"optimizer": values["optimizer"]}, refuse=True)
         record.require_same_settings(trained_with, refuse=False)
+        require_no_best_of_others(settings.output_dir)
+    record.require_own_config(config)
     files.make_dir(settings.output_dir, "output_dir")
     if distribution.is_chief(settings):
         lock.take()
@@ -585,7 +587,7 @@ def _run_alone(values, settings, layout, config, keep_best, init_from_group0, lo
         record.begin(values, start and start.prefix, config=config,
                      keep_start=bool(checkpoints.latest_in(settings.output_dir)),
                      data=sorted(set(train_files + eval_files)))
-        files.write_text(os.path.join(settings.output_dir, "albert_config.json"),
+        files.write_text(os.path.join(settings.output_dir, run_record.CONFIG_NAME),
                          config.to_json_string())
 
     # ---- training, evaluation, export
@@ -609,7 +611,7 @@ def _run_alone(values, settings, layout, config, keep_best, init_from_group0, lo
                                        coverage, chosen, keep_best)
     record.finish(_plain(results))
     if values["export_dir"]:
-        exporting.strip(chosen, config, vocab_file, values["export_dir"])
+        record.add_export(exporting.strip(chosen, config, vocab_file, values["export_dir"]))
     curves.draw(settings.output_dir)
 
 
@@ -660,9 +662,23 @@ def find_input(values):
     train_files = files.expand(values["input_file"] or "", "input_file") if (
         values["do_train"] or not values["eval_input_file"]) else []
     if not values["do_eval"]:
+        if values["eval_input_file"]:
+            raise UserError("--eval_input_file=%s has no effect without --do_eval"
+                            % values["eval_input_file"])
         return train_files, []
     return train_files, (files.expand(values["eval_input_file"], "eval_input_file")
                          if values["eval_input_file"] else train_files)
+
+
+def require_no_best_of_others(output_dir):
+    """Raises UserError where a folder's best checkpoint is of a run that left no other.
+
+    A new one would compete with it, or replace it.
+    """
+    kept = os.path.join(output_dir, BEST_NAME)
+    if kept in checkpoints.prefixes_in(output_dir) and not checkpoints.trained_in(output_dir):
+        raise UserError("--output_dir=%s holds %s of a run whose other checkpoints are gone: "
+                        "choose an empty --output_dir for a new one" % (output_dir, BEST_NAME))
 
 
 def evaluation_key(paths, coverage):
@@ -678,7 +694,8 @@ def evaluation_key(paths, coverage):
 def evaluate_all(output_dir, last, evaluate_one, data_key):
     """Evaluates each checkpoint of a run once and keeps the best as `model.ckpt-best`.
 
-    The one kept before stays in the race when its original is gone.
+    The one kept before stays in the race when its original is gone. Where nothing was trained,
+    `last` is evaluated, and nothing kept.
 
     Args:
         last: the run's last checkpoint, or the one to start from where nothing was trained.
@@ -689,7 +706,8 @@ def evaluate_all(output_dir, last, evaluate_one, data_key):
     kept = os.path.join(output_dir, BEST_NAME)
     prefixes = checkpoints.trained_in(output_dir)
     contents = {files.fingerprint(prefix + ".index") for prefix in prefixes}
-    if not prefixes:
+    was_trained = bool(prefixes)
+    if not was_trained:
         prefixes = [last]
     elif kept in checkpoints.prefixes_in(output_dir) and (
             files.fingerprint(kept + ".index") not in contents):
@@ -706,11 +724,13 @@ def evaluate_all(output_dir, last, evaluate_one, data_key):
          "%.4f" % row["sentence_order_accuracy"], "best" if row is best else ""]
         for row in rows]))
     chosen = prefixes[rows.index(best)]
+    results = {name: value for name, value in best.items()
+               if name not in ("checkpoint", "folder", "fingerprint", "data", "step")}
+    if not was_trained:  # what another run made is not this folder's best
+        return results, chosen
     checkpoints.copy(chosen, kept)
     say("Best: %s, masked LM loss %.4f; kept as %s" % (
         os.path.basename(chosen), best["masked_lm_loss"], kept))
-    results = {name: value for name, value in best.items()
-               if name not in ("checkpoint", "folder", "fingerprint", "data", "step")}
     return results, kept
 
 
@@ -739,9 +759,21 @@ def check_numbers(values, config):
     if values["optimizer"] not in optimization.OPTIMIZERS:
         raise UserError("--optimizer=%s is unknown; use %s" % (
             values["optimizer"], " or ".join(optimization.OPTIMIZERS)))
-    if values["do_train"] and values["num_warmup_steps"] >= values["num_train_steps"]:
-        say("WARNING: --num_warmup_steps=%d is not below --num_train_steps=%d: the rate never "
-            "reaches its peak" % (values["num_warmup_steps"], values["num_train_steps"]))
+    if not values["do_train"]:
+        return
+    if values["start_warmup_step"] and not values["num_warmup_steps"]:
+        raise UserError("--start_warmup_step=%d has no effect without --num_warmup_steps"
+                        % values["start_warmup_step"])
+    if values["start_warmup_step"] >= values["num_train_steps"]:
+        raise UserError("--start_warmup_step=%d is not below --num_train_steps=%d: the rate would "
+                        "be 0 to the end" % (values["start_warmup_step"],
+                                             values["num_train_steps"]))
+    if values["start_warmup_step"] + values["num_warmup_steps"] >= values["num_train_steps"]:
+        say("WARNING: the warm-up (--num_warmup_steps=%d%s) does not end before "
+            "--num_train_steps=%d: the rate never reaches its peak" % (
+                values["num_warmup_steps"],
+                " from --start_warmup_step=%d on" % values["start_warmup_step"]
+                if values["start_warmup_step"] else "", values["num_train_steps"]))
 
 
 def train(model_fn, run, config, paths, sizes, schedule, batch_size, begin=None):

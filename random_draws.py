@@ -49,14 +49,14 @@ def seeds(shape):
     draws.append(len(draws))
     parts = tf.get_collection(_PARTS)
     part = tf.cast(parts[-1] if parts else 0, tf.int64)
-    place = tf.constant(_wrapped(graph_seed * (1 << 20) + draws[-1]), tf.int64)
+    place = tf.constant(wrapped(graph_seed * (1 << 20) + draws[-1]), tf.int64)
     place += _replica() * (1 << 16)
     return tf.random.stateless_uniform(
         shape, tf.stack([place, tf.cast(step, tf.int64) * MOST_PARTS + part]),
         minval=0, maxval=tf.int32.max, dtype=tf.int32)
 
 
-def _wrapped(number):
+def wrapped(number):
     """Returns a number modulo 2^64 as int64 holds it: seeds such as a date may have many digits."""
     return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 

@@ -121,6 +121,8 @@ def decode(schema, serialized, sizes, limits=None):
         for field in schema}
     example = tf.parse_single_example(serialized, parsers)
     count = tf.size(example["input_ids"])
+    if POSITIONS in example:
+        count = end_of(example["input_mask"])  # what is beyond is padding
     rules = [tf.Assert(count > 0, [count])]
     if POSITIONS in example:
         # Beyond the record's own tokens lies, in a batch, what belongs to another record.
@@ -140,6 +142,13 @@ def decode(schema, serialized, sizes, limits=None):
     with tf.control_dependencies(rules):
         return {name: tf.cast(value, tf.int32) if value.dtype == tf.int64 else tf.identity(value)
                 for name, value in example.items()}
+
+
+def end_of(values):
+    """Returns one more than the place of the last value that is not 0. [length] to scalar."""
+    places = tf.range(1, tf.size(values) + 1)
+    return tf.reduce_max(tf.concat([[0], tf.where(tf.equal(values, 0), tf.zeros_like(places),
+                                                  places)], axis=0))
 
 
 def write(path, serialized_records):
@@ -253,6 +262,12 @@ def check_record(place, serialized, schema, sizes, limits=None):
     count = len(features["input_ids"].int64_list.value)
     if not count:
         raise UserError("%s: input_ids holds no number; make the records again" % place)
+    if POSITIONS in features:
+        count = max((number for number, value in enumerate(
+            features["input_mask"].int64_list.value, start=1) if value), default=0)
+        if not count:
+            raise UserError("%s: input_mask says that all is padding; make the records again"
+                            % place)
     beyond = [value for value in features[POSITIONS].int64_list.value
               if not 0 <= value < count] if POSITIONS in features else ()
     if beyond:

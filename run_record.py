@@ -17,6 +17,7 @@ from errors import UserError
 import tensorflow.compat.v1 as tf
 
 NAME = "run.json"
+CONFIG_NAME = "albert_config.json"  # beside it: of the folder's model
 HASHED_BYTES = 1 << 20
 
 
@@ -86,6 +87,46 @@ class RunRecord(object):
             if files.exists(path) and files.fingerprint(path) != files.fingerprint(vocab_file):
                 raise UserError("--output_dir=%s holds another %s, and no run of ours made it; "
                                 "choose an empty --output_dir" % (self._folder, name))
+
+    def require_own_config(self, config):
+        """Refuses a folder that holds somebody's other configuration, which a run would replace.
+
+        Args:
+            config: the run's.
+        """
+        path = os.path.join(self._folder, CONFIG_NAME)
+        if not (self._is_new and files.exists(path)):
+            return
+        try:
+            is_same = type(config).from_json_file(path).to_dict() == config.to_dict()
+        except UserError:  # it is no configuration, or one of the other layout
+            is_same = False
+        if not is_same:
+            raise UserError("--output_dir=%s holds another %s, and no run of ours made it; choose "
+                            "an empty --output_dir" % (self._folder, CONFIG_NAME))
+
+    def require_own_folder(self, init_prefix):
+        """Refuses to train in the folder of the checkpoint that a new run starts from.
+
+        The folder's name would then stand for what was trained, and no longer for where it began.
+
+        Args:
+            init_prefix: prefix that --init_checkpoint stands for, or None.
+        """
+        if self._is_new and init_prefix and (
+                files.place_of(os.path.dirname(init_prefix) or ".")
+                == files.place_of(self._folder)):
+            raise UserError("--output_dir=%s is the folder of --init_checkpoint: choose another "
+                            "one, so that the model there stays what it is" % self._folder)
+
+    def exports(self):
+        """Returns the fingerprints of the checkpoints that this run has exported."""
+        return list(self._record.get("exports", ()))
+
+    def add_export(self, prefix):
+        """Remembers an exported checkpoint, which a later export of this run may replace."""
+        self._record["exports"] = sorted(set(self.exports()) | {_fingerprint(prefix)})
+        files.write_json(self._path, self._record)
 
     def begin(self, flag_values, init_prefix, keep_start, config=None, data=()):
         """Writes what the run is started with; what an earlier training wrote stays.

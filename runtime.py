@@ -33,6 +33,10 @@ tf.enable_resource_variables()
 # TensorFlow has been without from 2.16 on; what trains needs it, what only runs a model does not.
 HAS_ESTIMATOR = hasattr(tf, "estimator")
 
+# On a second device, 1.15 does not find the variables that a function with a gradient of its own
+# reads.
+RECOMPUTES_ON_REPLICAS = not IS_TF1
+
 
 def without_auto_shard(dataset):
     """Returns `dataset` with TensorFlow's own sharding over workers off: the input_fn shards."""

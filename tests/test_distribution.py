@@ -138,6 +138,13 @@ def test_fine_tuning_on_two_devices_is_as_on_one(two_cpus, tmp_path, monkeypatch
         np.testing.assert_array_equal(begun[name], value, err_msg=name)
 
 
+def test_what_a_second_device_cannot_recompute_is_refused(folder, two_cpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "RECOMPUTES_ON_REPLICAS", False)
+    status, _, err = run_here(run_pretraining, *flags_for(
+        folder, str(tmp_path / "out"), "--distribution=mirrored", "--recompute"))
+    assert status == 1 and "--recompute and --distribution=mirrored with several GPUs" in err, err
+
+
 def test_overflow_on_one_device_is_one_on_all(two_cpus):
     """The loss scale under a strategy: what one replica overflows, none of them applies."""
     def model_fn(features, labels, mode, params):

@@ -44,7 +44,8 @@ def settings(tmp_path, vocab_file):
 def spec_of(wanted, entries):
     return masking.Spec(
         wanted.whole_words, wanted.share, wanted.most_predictions, wanted.max_ngram,
-        entries.mask_id, entries.ordinary_ids, entries.twins if wanted.prefixed_labels else None)
+        entries.mask_id, entries.ordinary_ids, entries.twins if wanted.prefixed_labels else None,
+        len(entries.twins))
 
 
 def test_the_examples_in_the_docstrings_hold():
@@ -207,6 +208,9 @@ def test_faults_are_named(settings, tmp_path):
         pretraining.check_input(paths, config, dict(SIZES, predictions=5))
     with pytest.raises(UserError, match="use --max_seq_length="):
         pretraining.check_input(paths, config, dict(SIZES, sequence=10))
+    # Though no word of the first records is beyond the table, what replaces words would be.
+    with pytest.raises(UserError, match="vocabulary of 21128, but .* vocab_size is 21127"):
+        pretraining.check_input(paths, config._replace(vocab_size=21127), SIZES)
     other = cpd.create(settings._replace(masked_lm_prob=0.1, output_file=str(tmp_path / "y")))
     with pytest.raises(UserError, match="masked in different ways: .*x.json and .*y.json"):
         pretraining.check_input(paths + other["outputs"], config, SIZES)

@@ -268,6 +268,17 @@ def test_bad_input(folder, trained, tmp_path):
     assert_user_error(pretrain(folder, out, "--do_train", "--optimizer=sgd"), "--optimizer=sgd")
     assert_user_error(pretrain(folder, out, "--do_train", "--gradient_accumulation_steps=0"),
                       "--gradient_accumulation_steps=0: at least 1")
+    assert_user_error(pretrain(folder, out, "--do_train", "--random_seed=1" + "0" * 19),
+                      "at most 63 bits")
+    assert_user_error(pretrain(folder, out, "--do_train", "--eval_input_file=other"),
+                      "--eval_input_file=other has no effect without --do_eval")
+    assert_user_error(pretrain(folder, out, "--do_train", "--tpu_name=pod"),
+                      "--tpu_name=pod has no effect without --use_tpu")
+    assert_user_error(pretrain(folder, out, "--do_train", "--num_warmup_steps=0",
+                               "--start_warmup_step=2"), "no effect without --num_warmup_steps")
+    assert_user_error(pretrain(folder, out, "--do_train", "--num_train_steps=6",
+                               "--num_warmup_steps=1", "--start_warmup_step=6"),
+                      "--start_warmup_step=6 is not below --num_train_steps=6")
     assert_user_error(pretrain(folder, out, "--do_eval"), "holds no checkpoint")
     assert_user_error(
         pretrain(folder, out, "--do_train", "--init_checkpoint=%s/bert_model.ckpt" % folder),
@@ -276,6 +287,46 @@ def test_bad_input(folder, trained, tmp_path):
                                "--optimizer=adamw", "--num_train_steps=9"),
                       "another optimizer", "adam_m")
     assert not os.path.exists("%s/out" % tmp_path)
+
+
+def test_a_configuration_of_the_users_is_not_replaced(folder, tmp_path):
+    write_config(tmp_path, hidden_dropout_prob=0.3)
+    os.rename(str(tmp_path / "config.json"), str(tmp_path / "albert_config.json"))
+    before = read(tmp_path / "albert_config.json")
+    assert_user_error(pretrain(folder, "--output_dir=%s" % tmp_path, "--do_train"),
+                      "holds another albert_config.json", "choose an empty --output_dir")
+    assert os.listdir(str(tmp_path)) == ["albert_config.json"]
+    assert read(tmp_path / "albert_config.json") == before
+
+
+def test_a_run_does_not_begin_in_the_folder_that_it_starts_from(folder, tmp_path):
+    write_config(tmp_path)
+    write_checkpoint(tmp_path / "albert_model.ckpt", pretraining_weights())
+    before = sorted(os.listdir(str(tmp_path)))
+    assert_user_error(
+        pretrain(folder, "--output_dir=%s/." % tmp_path, "--do_train",
+                 "--init_checkpoint=%s/albert_model.ckpt" % tmp_path),
+        "is the folder of --init_checkpoint", "choose another one")
+    assert sorted(os.listdir(str(tmp_path))) == before
+
+
+def test_a_masked_position_in_the_padding_is_named(folder, tmp_path):
+    rows = pretraining_rows(8)
+    rows[5]["input_mask"] = np.where(np.arange(12) < 6, 1, 0)
+    rows[5]["masked_lm_positions"] = np.array([1, 2, 9])
+    write_records(tmp_path / "data.tfrecord", rows)
+    write_config(tmp_path)
+    result = pretrain(str(tmp_path), "--output_dir=%s/out" % tmp_path, "--do_train",
+                      "--train_batch_size=8", "--num_train_steps=1", "--num_warmup_steps=0")
+    assert_user_error(result, "data.tfrecord record 6: masked_lm_positions holds 9, but the record "
+                              "has 6 tokens")
+
+
+def test_a_seed_may_have_many_digits(folder, tmp_path):
+    status, _, err = pretrain(folder, "--output_dir=%s/out" % tmp_path, "--do_train",
+                              "--train_batch_size=8", "--num_train_steps=1",
+                              "--num_warmup_steps=0", "--random_seed=20261129123456")
+    assert status == 0, err
 
 
 def test_a_damaged_record_is_named(folder, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -203,9 +204,49 @@ def test_a_best_checkpoint_outlives_the_one_it_is_a_copy_of(folder, trained, tmp
     assert results_in(run)["global_step"] == "2"
 
 
+def test_a_model_of_another_run_is_never_the_best(folder, trained, tmp_path):
+    run = str(tmp_path / "run")
+    status, _, err = pretrain(
+        folder, "--output_dir=" + run, "--init_checkpoint=%s/model.ckpt-best" % trained[0],
+        "--do_train=false", "--do_eval", "--eval_batch_size=8")
+    assert status == 0 and not os.path.exists(run + "/model.ckpt-best.index"), err
+    one_step = ("--output_dir=" + run, "--do_eval", "--eval_batch_size=8", "--num_train_steps=1",
+                "--num_warmup_steps=0")
+    status, _, err = pretrain(folder, *one_step)
+    assert status == 0, err
+    assert read(run + "/model.ckpt-best.index") == read(run + "/model.ckpt-1.index")
+    # The best of a run that is gone gives way to no other.
+    for name in os.listdir(run):
+        if name == "checkpoint" or re.match(r"model\.ckpt-\d", name):
+            os.remove(os.path.join(run, name))
+    assert_user_error(pretrain(folder, *one_step), "holds model.ckpt-best of a run whose other")
+    status, _, err = pretrain(
+        folder, "--output_dir=" + run, "--init_checkpoint=%s/released" % folder,
+        "--do_train=false", "--do_eval", "--eval_batch_size=8")
+    assert status == 0 and os.path.exists(run + "/model.ckpt-best.index"), err
+    assert read(run + "/model.ckpt-best.index") != read(
+        folder + "/released/albert_model.ckpt.index")
+
+
 # ---------------------------------------------------------------------------------------------
 # Export
 # ---------------------------------------------------------------------------------------------
+
+def test_a_run_replaces_its_own_export_though_that_is_of_a_checkpoint_that_is_gone(
+        folder, trained, tmp_path):
+    run, exported = str(tmp_path / "run"), str(tmp_path / "exported")
+    shutil.copytree(trained[0], run)
+    shutil.copytree(folder + "/exported", exported)
+    for name in os.listdir(run):  # all that the exported one was taken from
+        if name.startswith(("model.ckpt-2.", "model.ckpt-best.")):
+            os.remove(os.path.join(run, name))
+    status, _, err = continued(folder, run, "--num_train_steps=4", "--export_dir=" + exported,
+                               "--vocab_file=%s/vocab.txt" % folder)
+    assert status == 0 and "Replacing the earlier export in %s" % exported in err, err
+    np.testing.assert_array_equal(
+        read_checkpoint(exported + "/albert_model.ckpt")["bert/pooler/dense/bias"],
+        read_checkpoint(run + "/model.ckpt-4")["bert/pooler/dense/bias"])
+
 
 def test_the_best_is_exported_and_loads_again(folder, trained, tmp_path):
     exported = folder + "/exported"
