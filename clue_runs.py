@@ -213,7 +213,7 @@ def run_of(name, values, folder, more=(), steps=STEPS):
 def state_of(run):
     """Returns what a run's results depend on, as it is now: {name: value}.
 
-    A file is known by its size and its first part, as in run.json: there may be much data.
+    A file is known by its size and the hash of its content.
     """
     state = {"script": run.script, "flags": run.flags, "files": {}}
     paths = [os.path.join(run.data_dir, name) for name in files.list_dir(run.data_dir)]
@@ -225,58 +225,71 @@ def state_of(run):
             paths.append(value)
     for path in sorted(set(paths)):
         if not files.is_dir(path) and files.exists(path):
-            state["files"][path] = "%d %s" % (files.size(path), files.fingerprint(path, 1 << 20))
+            state["files"][path] = "%d %s" % (files.size(path), files.fingerprint(path))
     return state
 
 
+def results_of(run):
+    """Returns {name: hash} of the files that a finished run leaves, None while one is missing."""
+    names = ["eval_results.json"] if "--do_eval" in run.flags else []
+    names += [run.task.submission_in(run.data_dir)] if "--do_predict" in run.flags else []
+    paths = [os.path.join(run.folder, name) for name in names]
+    if not all(map(files.exists, paths)):
+        return None
+    return dict(zip(names, map(files.fingerprint, paths)))
+
+
 def is_finished(run):
-    """Tells whether a run came to its end with these very settings and data."""
-    path = os.path.join(run.folder, FINISHED)
-    if not all(files.exists(os.path.join(run.folder, name))
-               for name in (FINISHED, "eval_results.json")):
-        return False
-    if "--do_predict" in run.flags and not files.exists(
-            os.path.join(run.folder, run.task.submission_in(run.data_dir))):
-        return False
-    return _finished_keys(path).get(_part_of(run)) == _key(state_of(run))
+    """Tells whether a run came to its end with these very settings and data.
+
+    And whether what it left is still there: another command may have replaced it.
+    """
+    results = results_of(run)
+    finished = _finished_parts(os.path.join(run.folder, FINISHED)).get(_part_of(run))
+    return results is not None and finished == _part(state_of(run), results)
 
 
 def note_begun(run):
     """Notes that what a run is going to replace in its folder counts no more."""
     path = os.path.join(run.folder, FINISHED)
     if files.exists(path):
-        files.write_json(path, {"keys": _kept_keys(run)})
+        files.write_json(path, {"parts": _kept_parts(run)})
 
 
 def note_finished(run, state):
     """Notes that a run came to its end; state: of `state_of`, before it began."""
-    keys = dict(_kept_keys(run), **{_part_of(run): _key(state)})
-    files.write_json(os.path.join(run.folder, FINISHED), dict(state, keys=keys))
+    parts = dict(_kept_parts(run), **{_part_of(run): _part(state, results_of(run))})
+    files.write_json(os.path.join(run.folder, FINISHED), dict(state, parts=parts))
 
 
 def _part_of(run):
     return "training" if "--do_train" in run.flags else "prediction"
 
 
-def _kept_keys(run):
-    """Returns the keys that a run leaves valid.
+def _part(state, results):
+    """Returns what is noted of a part of the work that came to its end."""
+    return {"key": _key(state), "results": results}
+
+
+def _kept_parts(run):
+    """Returns the parts of the work that a run leaves valid.
 
     A sweep's best run is trained by one command and predicts by another: both are over.
     """
-    keys = _finished_keys(os.path.join(run.folder, FINISHED))
-    return {part: key for part, key in keys.items()
+    parts = _finished_parts(os.path.join(run.folder, FINISHED))
+    return {part: noted for part, noted in parts.items()
             if part == "training" and _part_of(run) == "prediction"}
 
 
-def _finished_keys(path):
-    """Returns {part of the work: key} of what came to its end; what cannot be read did not."""
+def _finished_parts(path):
+    """Returns {part of the work: _part} of what came to its end; what cannot be read did not."""
     try:
         written = files.read_json(path) if files.exists(path) else {}
     except UserError as error:
         say("WARNING: %s; its run is done again" % error)
         written = {}
-    keys = written.get("keys") if isinstance(written, dict) else None
-    return keys if isinstance(keys, dict) else {}
+    parts = written.get("parts") if isinstance(written, dict) else None
+    return parts if isinstance(parts, dict) else {}
 
 
 def _key(state):
@@ -512,6 +525,10 @@ def pack(folders, values):
     for name, path in zip(folders, paths):
         checked += submission.check([path], data_of(name, values.data_dir, values.sample))
     target = os.path.join(values.work_dir, "clue_submission.zip")
+    gone = sorted(submission.names_in(target) - set(map(os.path.basename, paths)))
+    if gone:
+        say("WARNING: %s held %s of an earlier call, too; name all tasks in TASKS to have them in "
+            "one zip: what is finished is not run again" % (target, ", ".join(gone)))
     submission.pack(paths, target)
     say("%s is written, checked and read back: %s" % (target, ", ".join(
         os.path.basename(path) for _, path, _ in checked)))

@@ -74,7 +74,7 @@ choose_model() {
     else
         # A model that is already there is the user's choice, whichever it is.
         if ! compgen -G "$model_dir/*.index" >/dev/null; then
-            "$PYTHON" "$ROOT/download.py" --name="$name" --output_dir="$model_dir"
+            fetch_model "$model_dir" "$name"
         fi
         config=$(model_config "$model_dir")
         if grep -qE '"(num_hidden_groups|inner_group_num)"' "$config"; then
@@ -86,13 +86,44 @@ choose_model() {
     fi
 }
 
+# fetch_model MODEL_DIR NAME: downloads a model into a folder that has the name of one, NAME into
+# albert_tiny or albert_tiny_zh; any other folder without a checkpoint is a mistake.
+fetch_model() {
+    local model_dir=$1 name=$2 base argument
+    base=$(basename "$model_dir")
+    for argument in ${FLAGS[@]+"${FLAGS[@]}"}; do
+        case $argument in
+            --init_checkpoint*)
+                echo "ERROR: $argument: name the model's folder as MODEL_DIR" >&2
+                return 1
+                ;;
+        esac
+    done
+    if compgen -G "$model_dir/*.bin" >/dev/null ||
+        compgen -G "$model_dir/*.safetensors" >/dev/null; then
+        echo "ERROR: MODEL_DIR=$model_dir holds a PyTorch model:" \
+            "convert_albert_pytorch_checkpoint_to_tf.py makes a checkpoint of it" >&2
+        return 1
+    fi
+    case $base in
+        albert_tiny | albert_tiny_zh) ;;
+        albert_*) name=$base ;; # download.py says which names there are
+        *)
+            echo "ERROR: MODEL_DIR=$model_dir holds no checkpoint (*.index), and no model goes by" \
+                "the name $base: python download.py --list shows those that do" >&2
+            return 1
+            ;;
+    esac
+    "$PYTHON" "$ROOT/download.py" --name="$name" --output_dir="$model_dir"
+}
+
 # model_config MODEL_DIR: the one file there that describes a model.
 model_config() {
     local found
     found=$(grep -l '"hidden_size"' "$1"/*config*.json 2>/dev/null || true)
     if [ -z "$found" ] || [ "$(wc -l <<<"$found")" != 1 ] || [ ! -f "$1/vocab.txt" ]; then
         echo "ERROR: MODEL_DIR=$1 must hold one model: a checkpoint, its configuration (one file" \
-            "*config*.json) and vocab.txt" >&2
+            "*config*.json) and vocab.txt; it holds: $(cd "$1" && echo ./*config*.json vocab*)" >&2
         return 1
     fi
     printf '%s\n' "$found"

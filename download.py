@@ -235,10 +235,10 @@ def _from_mirrors(archive, urls, output_dir, target, patience, install):
 def _remedy(archive, failures, output_dir, target, goes_on):
     return (
         "%s could not be downloaded:\n%s\n"
-        "Give the same command again later%s. Or name another mirror: "
-        "--mirror=BASE_URL, or a line in data/downloads.json. Or download %s yourself (about it: "
-        "%s) and either put it into %s as it is and give the same command again, or unpack it so "
-        "that %s holds %s" % (
+        "Give the same command again later%s. Or name another mirror: the environment's "
+        "ALBERT_ZH_MIRROR=BASE_URL (--mirror of download.py), or a line in data/downloads.json. Or "
+        "download %s yourself (about it: %s) and either put it into %s as it is and give the same "
+        "command again, or unpack it so that %s holds %s" % (
             archive.name, "\n".join(failures), ": it goes on where it stopped" if goes_on else "",
             archive.archive, archive.page, output_dir, target,
             ", ".join(archive.required)))

@@ -174,6 +174,7 @@ def _run_alone(values, settings, model, kind, lock):
     if values["do_train"]:
         training_checks.warn_of_no_dropout(model.config)
         recipe = recipe_for(splits["train"].examples, data.task.labels, values, settings)
+        trained_with["num_train_steps"] = require_steps_to_come(record, recipe, settings.output_dir)
         work.train(splits["train"], values["train_batch_size"], recipe._replace(methods=methods),
                    functools.partial(record.begin_training, trained_with)
                    if distribution.is_chief(settings) else None)
@@ -350,6 +351,21 @@ def require_same_training(record, values, settings, data, model, kind):
     return trained_with
 
 
+def require_steps_to_come(record, recipe, output_dir):
+    """Compares how many steps there are to be with what was trained; returns their number.
+
+    Raises:
+        UserError: the folder's run is longer; its results would be taken for those of a shorter.
+    """
+    steps, done = recipe.num_train_steps, checkpoints.step_reached(output_dir)
+    if done > steps:
+        raise UserError("--output_dir=%s holds a run of %d steps, and %d are asked for: choose "
+                        "another --output_dir for a shorter one" % (output_dir, done, steps))
+    if done:
+        record.require_same_settings({"num_train_steps": steps}, refuse=False)
+    return steps
+
+
 def require_same_classifier(folder, values, task, tokenizer, kind=None):
     """Refuses to use the classifier (or other head) in a folder so that its answers are wrong.
 
@@ -362,6 +378,9 @@ def require_same_classifier(folder, values, task, tokenizer, kind=None):
     written = files.read_json(path)
     if not isinstance(written, dict):
         raise UserError("%s is damaged: put back the file that training wrote" % path)
+    if written.get("task", task.name) != task.name:
+        say("WARNING: the classifier in %s was trained on %s, not on %s" % (
+            folder, written["task"], task.name))
     now = kind.settings_of_the_head(values, task)
     rows = [(name, _shown(written[name]), _shown(value)) for name, value in now.items()
             if name in written and written[name] != value]

@@ -207,9 +207,14 @@ class OwnTask(tasks.Task):
         _check_labels(where, counts)
         self._check_first_row(where, self._kept[folder, "train"][0].label, found["train"])
         new = [label for label in found.get("dev", ()) if label not in found["train"]]
+        if new and len(new) == len(found["dev"]):
+            raise UserError("%s, %s holds no label of train: train has %s, dev %s; are its columns "
+                            "the same?" % (
+                                self.path(folder, "dev"), _title(self.label_column),
+                                _some(found["train"]), _some(found["dev"])))
         if new:
             say("WARNING: %s: labels that stand in dev only cannot be learnt: %s"
-                % (where, ", ".join(sorted(new, key=_label_order)[:20])))
+                % (where, _some(new)))
         self.labels = tuple(sorted(counts, key=_label_order))
 
     def _check_first_row(self, where, first, counts):
@@ -374,6 +379,10 @@ def _check_labels(where, counts):
                             ", ".join(_clipped(label) for label in sorted(counts)[:5])))
 
 
+def _some(labels):
+    return ", ".join(_clipped(label) for label in sorted(labels, key=_label_order)[:20])
+
+
 def _label_order(label):
     """Sorts numbers by value, before all other labels: "-1", "2", "10", "a"."""
     if _NUMBER.fullmatch(label):
@@ -442,7 +451,8 @@ class _Choice(object):
             return None if by_place else column
         raise UserError("--%s=%s: %s has no such column.%s It has: %s%s" % (
             flag, column, sheet.path, errors.nearest(column, sheet.names), self._shown(),
-            "; without a header, give positions from 1" if sheet.places and not by_place else ""))
+            "; without a header, give positions from 1" if sheet.places and not by_place else "")
+            + self._other_separator())
 
     def _label_by_name(self, texts):
         others = [name for name in self._sheet.names if name not in texts]
@@ -492,13 +502,25 @@ class _Choice(object):
             return ", ".join(self._sheet.first)
         return _numbered(self._sheet.first)
 
+    def _other_separator(self):
+        """Returns what to do about a table that looks as if something else divided its columns."""
+        cells, is_csv = self._sheet.first, self._sheet.path.endswith((".csv", ".csv.gz"))
+        for mark, kind in (("\t", "tabs"), (";", "semicolons"), (",", "commas")):
+            if self._sheet.places and len(cells) == 1 and mark in cells[0]:
+                return ". It has one column, with %s in it: %s" % (
+                    kind, "a .csv has commas between its columns; save it so%s" % (
+                        ", or call it .tsv" if mark == "\t" else "") if is_csv
+                    else "a .tsv has tabs between its columns; save it so%s" % (
+                        ", or call it .csv" if mark == "," else ""))
+        return ""
+
     def _fail(self):
         wanted = "NAME" if self._count == 1 else "NAME,NAME"
         raise UserError("%s: it cannot be told which column is %s and which the label; give "
                         "--text_columns=%s and --label_column=NAME%s. There are: %s" % (
                             self._sheet.path, "the text" if self._count == 1 else "which text",
                             wanted, ", names or positions from 1" if self._sheet.places else "",
-                            self._shown()))
+                            self._shown()) + self._other_separator())
 
 
 def reads_as_header(rows):

@@ -129,6 +129,15 @@ def _read(path):
         return stream.read()
 
 
+def names_in(path):
+    """Returns the set of the names in a zip; an empty one where there is none, or no zip."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(_read(path))) as archive:
+            return set(archive.namelist())
+    except (IOError, zipfile.BadZipFile):
+        return set()
+
+
 def _zip(contents):
     """Returns the bytes of a zip of {name: bytes}, sorted, with fixed times and modes."""
     buffer = io.BytesIO()

@@ -259,8 +259,16 @@ def test_what_a_run_depends_on_runs_it_again(place, tmp_path):
     text = "".join(line + "\n" for _, line in files.read_lines(str(data / "train.json")))
     files.write_text(str(data / "train.json"), text.replace("怎", "如", 1) + " ")
     assert (ran(), ran()) == (1, 0)
+    for last in "一二":  # far from the beginning, and as large
+        files.write_text(str(data / "train.json"), text + " " * (2 << 20) + last)
+        assert (ran(), ran()) == (1, 0)
     os.remove(str(place / "work" / "afqmc_output" / "afqmc_predict.json"))
     assert (ran(), ran()) == (1, 0)
+    # Another command in that folder has predicted, or evaluated.
+    for name in ("afqmc_predict.json", "eval_results.json"):
+        path = str(place / "work" / "afqmc_output" / name)
+        files.write_text(path, "\n".join(line for _, line in files.read_lines(path)) + "\n\n")
+        assert (ran(), ran()) == (1, 0)
     files.write_text(str(place / "work" / "afqmc_output" / clue_runs.FINISHED), "{")
     assert (ran(), ran()) == (1, 0)
 

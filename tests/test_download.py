@@ -756,7 +756,7 @@ def test_all_mirrors_dead_gives_one_message(site, new_site, list_of, tmp_path):
     assert "  %stoy_public.zip: the server answered a web page" % other.url in message
     assert "  %stoy_public.zip: the server answered HTTP 404" % site.url in message
     assert message.index(other.url) < message.index(site.url)
-    for remedy in ("--mirror=BASE_URL", "https://example.org", "same command again"):
+    for remedy in ("ALBERT_ZH_MIRROR=BASE_URL", "https://example.org", "same command again"):
         assert remedy in message
 
 

@@ -204,6 +204,27 @@ def test_of_a_folder_the_best_checkpoint_is_used(folder, trained, tmp_path, flag
     assert np.abs(found[0] - found[2]).max() > 1e-6
 
 
+def test_fewer_steps_are_refused_and_more_are_told(folder, trained, tmp_path):
+    run = str(tmp_path / "run")
+    shutil.copytree(trained[0], run)
+    again = ("--do_train", "--class_weights=balanced", "--save_checkpoints_steps=1")
+    assert_user_error(use(folder, folder + "/data", run, "--max_train_steps=1", *again),
+                      "holds a run of 2 steps, and 1 are asked for", "choose another --output_dir")
+    status, _, err = use(folder, folder + "/data", run, "--max_train_steps=2", *again)
+    assert status == 0 and "nothing to train" in err and "num_train_steps" not in err, err
+    status, _, err = use(folder, folder + "/data", run, "--max_train_steps=3", *again)
+    assert status == 0 and "num_train_steps: 2 then, 3 now" in err, err
+
+
+def test_a_classifier_of_another_task_is_told(folder, trained, tmp_path):
+    model, files_of = str(tmp_path / "model"), "classifier.json"
+    shutil.copytree(trained[0], model)
+    files.write_json(os.path.join(model, files_of), dict(read_json(model, files_of), task="other"))
+    status, _, err = use(folder, folder + "/unlabelled", str(tmp_path / "out"), "--do_predict",
+                         "--predict_checkpoint=" + model)
+    assert status == 0 and "was trained on other, not on sentence" in err, err
+
+
 def test_the_labels_keep_their_order_where_the_data_hold_fewer(folder, trained, tmp_path):
     rows = [row for row in TEXTS if row[1] != LABELS[0]]
     for split in ("train", "dev", "test"):

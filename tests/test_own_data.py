@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 
 import pytest
 
@@ -538,6 +539,22 @@ def test_labels_of_dev_count_and_are_warned_of(tmp_path, capsys):
     err = capsys.readouterr().err
     assert "WARNING: " in err
     assert "labels that stand in dev only cannot be learnt: 2\n" in err
+
+
+@pytest.mark.parametrize("dev", ["text\tlabel\n中\t差\n好\t差\n", "text\tlabel\n0\t中文\n1\t好\n"])
+def test_dev_without_a_label_of_train_is_refused(tmp_path, dev):
+    message = complaint(read, write(tmp_path, train_tsv=TSV, dev_tsv=dev))
+    assert 'dev.tsv, column "label" holds no label of train: train has 0, 1, dev ' in message
+
+
+@pytest.mark.parametrize("name, mark, told", [
+    ("train_csv", ";", "with semicolons in it: a .csv has commas between its columns"),
+    ("train_csv", "\t", "with tabs in it: .* or call it .tsv"),
+    ("train_tsv", ",", "with commas in it: a .tsv has tabs between its columns; .* call it .csv")])
+def test_columns_that_something_else_divides_are_told(tmp_path, name, mark, told):
+    folder = write(tmp_path, **{name: TSV.replace("\t", mark)})
+    for columns in ({}, {"text_columns": "text", "label_column": "label"}):
+        assert re.search(told, complaint(read, folder, **columns))
 
 
 def test_one_label_is_refused(tmp_path):

@@ -51,6 +51,25 @@ def test_unknown_tasks_are_refused_before_anything_starts(tmp_path):
     assert "Traceback" not in err and os.listdir(str(tmp_path)) == []
 
 
+@pytest.mark.parametrize("name, holds, flags, message", [
+    ("albert_tiny", "pytorch_model.bin", (), "convert_albert_pytorch_checkpoint_to_tf.py"),
+    ("mine", "vocab.txt", (), "no model goes by the name mine"),
+    ("albert_tniy", None, (), "--name=albert_tniy"),
+    ("albert_tiny", None, ("--init_checkpoint=mine",), "name the model's folder as MODEL_DIR")])
+def test_no_model_is_downloaded_into_a_folder_of_another_name(tmp_path, name, holds, flags,
+                                                              message):
+    model = tmp_path / name
+    if holds:
+        model.mkdir()
+        files.write_text(str(model / holds), "mine")
+    status, _, err = bash(
+        "run_classifier_clue.sh", *flags, TASKS="wsc", MODEL_DIR=str(model), ALBERT_TF=RUNTIME,
+        ALBERT_ZH_MIRROR="http://127.0.0.1:9/", OUTPUT_DIR=str(tmp_path / "out"),
+        CLUE_DATA_DIR=os.path.join(ROOT, "data", "clue_sample"))
+    assert status != 0 and message in err and "downloading" not in err, err
+    assert not holds or os.listdir(str(model)) == [holds]
+
+
 def test_lcqmc_without_its_licensed_data_says_what_to_do(tmp_path):
     status, _, err = bash("run_classifier_lcqmc.sh", "--from_scratch",
                           LCQMC_DATA_DIR=str(tmp_path))
