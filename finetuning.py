@@ -107,6 +107,9 @@ def check_values(values):
     fine_tuning_methods.check_values(values)
     if not (values["do_train"] or values["do_eval"] or values["do_predict"]):
         raise UserError("nothing to do: give --do_train, --do_eval or --do_predict")
+    if values["predict_checkpoint"] and not values["do_predict"]:
+        raise UserError("--predict_checkpoint=%s has no effect without --do_predict"
+                        % values["predict_checkpoint"])
 
 
 # ---------------------------------------------------------------------------------------------

@@ -475,6 +475,7 @@ def test_bad_input(folder, trained, tmp_path):
     out = "--output_dir=%s/out" % tmp_path
     cases = [
         ((), ("nothing to do",)),
+        (("--do_eval", "--predict_checkpoint=x"), ("no effect without --do_predict",)),
         (("--do_train", "--task_name=afqcm"), ("afqcm", "afqmc")),
         (("--do_train", "--data_dir=%s" % tmp_path), ("train.json",)),
         (("--do_train", "--data_dir="), ("--data_dir is missing",)),
