@@ -86,8 +86,9 @@ choose_model() {
     fi
 }
 
-# fetch_model MODEL_DIR NAME: downloads a model into a folder that has the name of one, NAME into
-# albert_tiny or albert_tiny_zh; any other folder without a checkpoint is a mistake.
+# fetch_model MODEL_DIR NAME: downloads a model into a folder that has the name of one (or that
+# which README gives it), NAME into albert_tiny or albert_tiny_zh; any other folder without a
+# checkpoint is a mistake.
 fetch_model() {
     local model_dir=$1 name=$2 base argument
     base=$(basename "$model_dir")
@@ -107,6 +108,7 @@ fetch_model() {
     fi
     case $base in
         albert_tiny | albert_tiny_zh) ;;
+        albert_tiny_google | albert_small_google) name=${base/_google/_zh_google} ;;
         albert_*) name=$base ;; # download.py says which names there are
         *)
             echo "ERROR: MODEL_DIR=$model_dir holds no checkpoint (*.index), and no model goes by" \
@@ -123,7 +125,8 @@ model_config() {
     found=$(grep -l '"hidden_size"' "$1"/*config*.json 2>/dev/null || true)
     if [ -z "$found" ] || [ "$(wc -l <<<"$found")" != 1 ] || [ ! -f "$1/vocab.txt" ]; then
         echo "ERROR: MODEL_DIR=$1 must hold one model: a checkpoint, its configuration (one file" \
-            "*config*.json) and vocab.txt; it holds: $(cd "$1" && echo ./*config*.json vocab*)" >&2
+            "*config*.json) and vocab.txt; there are:" \
+            "$(cd "$1" && shopt -s nullglob && echo ./*config*.json vocab*)" >&2
         return 1
     fi
     printf '%s\n' "$found"

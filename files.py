@@ -364,10 +364,10 @@ _PACKED = ((b"BZh", "bzip2"), (b"PK\x03\x04", "zip"), (b"\xfd7zXZ", "xz"), (b"\x
 
 
 def _advice_on(raw, number):
-    # Spreadsheets are zips, whose first entries have these names.
+    # Documents of office programs are zips, whose first entries have these names.
     if number == 1 and raw.startswith(b"PK\x03\x04") and re.search(
-            rb"\[Content_Types\]\.xml|_rels/|xl/|mimetypeapplication/vnd\.oasis", raw[:100]):
-        return ": it is a spreadsheet; save it as CSV in UTF-8 and give that"
+            rb"\[Content_Types\]\.xml|_rels/|xl/|word/|mimetypeapplication/vnd\.oasis", raw[:100]):
+        return ": it is an office document; save it as text or CSV in UTF-8, and give that"
     for start, kind in _PACKED if number == 1 else ():
         if raw.startswith(start):
             return ": it is packed by %s; unpack it first" % kind

@@ -152,7 +152,12 @@ def _run_alone(values, settings, model, kind, lock):
         values, settings, model.config, data.examples["train"], data.task.labels,
         kind.can_distill) if values["do_train"] else None
     record.require_own_vocabulary(model.tokenizer.file, tokenization.KEPT_AS)
-    record.require_own_config(model.config)
+    keeps_files = values["do_train"] or not checkpoints.latest_in(settings.output_dir)
+    if keeps_files:
+        record.require_own_config(model.config)
+    if values["do_train"]:
+        trained_with["num_train_steps"] = require_steps_to_come(
+            record, len(kind.examples_of(data, "train")), values, settings)
 
     # ---- features
     files.make_dir(settings.output_dir, "output_dir")
@@ -167,8 +172,7 @@ def _run_alone(values, settings, model, kind, lock):
     key = "%s %s" % (files.fingerprint(model.tokenizer.file), values["do_lower_case"])
     splits = {split: kind.features(data, split, settings.output_dir, model, key, values)
               for split in data.examples}
-    if distribution.is_chief(settings) and (
-            values["do_train"] or not checkpoints.latest_in(settings.output_dir)):
+    if distribution.is_chief(settings) and keeps_files:
         keep_model_files(settings.output_dir, model, data, values, kind)
 
     # ---- training, evaluation, prediction
@@ -177,7 +181,6 @@ def _run_alone(values, settings, model, kind, lock):
     if values["do_train"]:
         training_checks.warn_of_no_dropout(model.config)
         recipe = recipe_for(splits["train"].examples, data.task.labels, values, settings)
-        trained_with["num_train_steps"] = require_steps_to_come(record, recipe, settings.output_dir)
         work.train(splits["train"], values["train_batch_size"], recipe._replace(methods=methods),
                    functools.partial(record.begin_training, trained_with)
                    if distribution.is_chief(settings) else None)
@@ -238,6 +241,10 @@ class Classification(object):
         """Returns {name: value} of what makes the head's answers wrong if it were another."""
         return {"labels": list(task.labels), "do_lower_case": values["do_lower_case"],
                 "use_pooled_output": values["use_pooled_output"]}
+
+    def examples_of(self, data, split):
+        """Returns what a batch has a row for each of, a list."""
+        return data.examples[split]
 
     def features(self, data, split, output_dir, model, tokenizer_key, values):
         """Returns the features.Split of a split."""
@@ -354,16 +361,21 @@ def require_same_training(record, values, settings, data, model, kind):
     return trained_with
 
 
-def require_steps_to_come(record, recipe, output_dir):
+def require_steps_to_come(record, examples, values, settings):
     """Compares how many steps there are to be with what was trained; returns their number.
+
+    Args:
+        examples: how many there are to train on.
 
     Raises:
         UserError: the folder's run is longer; its results would be taken for those of a shorter.
     """
-    steps, done = recipe.num_train_steps, checkpoints.step_reached(output_dir)
+    steps = steps_of(examples, values, settings)
+    done = checkpoints.step_reached(settings.output_dir)
     if done > steps:
         raise UserError("--output_dir=%s holds a run of %d steps, and %d are asked for: choose "
-                        "another --output_dir for a shorter one" % (output_dir, done, steps))
+                        "another --output_dir for a shorter one" % (
+                            settings.output_dir, done, steps))
     if done:
         record.require_same_settings({"num_train_steps": steps}, refuse=False)
     return steps
@@ -459,17 +471,20 @@ def has_other_labels(values, task):
     return files.exists(path) and own_data.read_labels(path) != tuple(task.labels)
 
 
+def steps_of(examples, values, settings):
+    """Returns how many steps the flags ask for, where there are so many examples."""
+    in_a_step = distribution.examples_per_step(settings, values["train_batch_size"])
+    steps = max(int(examples / in_a_step * values["num_train_epochs"]), 1)
+    return min(steps, values["max_train_steps"] or steps)
+
+
 def recipe_for(examples, labels, values, settings):
     """Returns the classifier.Recipe for training examples.
 
     Args:
         values: {flag: value}; settings: estimators.RunSettings.
     """
-    in_a_step = distribution.examples_per_step(settings, values["train_batch_size"])
-    steps = max(int(len(examples) / in_a_step * values["num_train_epochs"]), 1)
-    if values["max_train_steps"]:
-        steps = min(steps, values["max_train_steps"])
-    weights = None
+    steps, weights = steps_of(len(examples), values, settings), None
     if values.get("class_weights") == "balanced":
         weights = balanced_weights(examples, labels)
         say("Class weights: %s" % ", ".join(

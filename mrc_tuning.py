@@ -352,6 +352,9 @@ class ReadingComprehension(object):
         return {"do_lower_case": values["do_lower_case"],
                 "answers_may_be_absent": self._may_be_absent}
 
+    def examples_of(self, data, split):
+        return data.examples[split].windows
+
     def features(self, data, split, output_dir, model, tokenizer_key, values):
         reading = data.examples[split]
         digest = hashlib.sha256(json.dumps([

@@ -256,6 +256,9 @@ class NamedEntities(object):
         return {"labels": list(task.labels), "do_lower_case": values["do_lower_case"],
                 "tag_scheme": values["tag_scheme"]}
 
+    def examples_of(self, data, split):
+        return data.examples[split].windows
+
     def features(self, data, split, output_dir, model, tokenizer_key, values):
         tagging = data.examples[split]
         digest = hashlib.sha256(json.dumps([

@@ -15,6 +15,7 @@ The settings stand in args.py.
 
 import io
 import os
+import re
 import shlex
 import sys
 import threading
@@ -26,7 +27,6 @@ import files
 import heads
 import inference
 import numpy as np
-import own_data
 import runtime
 from absl import flags
 from errors import UserError, nearest
@@ -316,12 +316,26 @@ def read_pairs(path):
                             "them a tab" % (path, number, len(columns),
                                             "" if len(columns) == 1 else "s"))
         pairs.append(tuple(columns))
-    if pairs and own_data.reads_as_header(list(enumerate(pairs, start=1))):
+    if pairs and _names_columns(*pairs[0]):
         console.say("%s: the first line names the columns, so it is no pair" % path)
         del pairs[0]
     if not pairs:
         raise UserError("%s holds no pair" % path)
     return pairs
+
+
+# What columns of two texts are called: sentence1 and sentence2, text_a and text_b, query and title.
+_NUMBERED = re.compile("(sentence|sent|text|question|query|title|句子|文本)[_ ]?([12ab])")
+_NAMED = {("query", "title"), ("premise", "hypothesis")}
+
+
+def _names_columns(first, second):
+    """Tells whether a line holds the names of columns; words that may be meant as texts do not."""
+    names = first.strip().lower(), second.strip().lower()
+    one, other = map(_NUMBERED.fullmatch, names)
+    return names in _NAMED or bool(
+        one and other and one.group(1) == other.group(1)
+        and one.group(2) + other.group(2) in ("12", "ab"))
 
 
 class _Answers(object):

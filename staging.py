@@ -43,8 +43,8 @@ def require_output(stem, ending, output_file):
 def require_shards(num_shards, shard_megabytes):
     """Raises UserError for flags that do not tell the number of shards."""
     if shard_megabytes and num_shards > 1:
-        raise UserError("--shard_megabytes and --num_shards are two ways to say the same: give one "
-                        "of them")
+        raise UserError("--shard_megabytes and the number of shards are two ways to say the same: "
+                        "give one of them")
     if 0.0 < shard_megabytes < 0.001:
         raise UserError("--shard_megabytes=%s is less than a kilobyte" % shard_megabytes)
 

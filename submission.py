@@ -131,10 +131,12 @@ def _read(path):
 
 def names_in(path):
     """Returns the set of the names in a zip; an empty one where there is none, or no zip."""
+    if not files.exists(path):
+        return set()
     try:
         with zipfile.ZipFile(io.BytesIO(_read(path))) as archive:
             return set(archive.namelist())
-    except (IOError, zipfile.BadZipFile):
+    except zipfile.BadZipFile:  # it is about to be replaced
         return set()
 
 

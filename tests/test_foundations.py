@@ -93,7 +93,8 @@ def test_a_wrong_encoding_is_named_with_its_line(tmp_path):
 
 @pytest.mark.parametrize("content, told", [
     ("中文\n".encode("utf-16"), "looks like UTF-16; .*iconv -f UTF-16 -t UTF-8"),
-    (b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\xff[Content_Types].xml", "a spreadsheet; save it as CSV"),
+    (b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\xff[Content_Types].xml",
+     "an office document; save it as text"),
     (b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\xfftrain.tsv", "packed by zip; unpack it first"),
     (b"BZh91AY&SY\xd8r\x01/", "packed by bzip2; unpack it first"),
     (gzip.compress("中文".encode("utf-8")), "packed by gzip"),

@@ -324,13 +324,11 @@ def test_a_second_run_repeats_nothing_and_makes_the_same(folder, copied):
     assert "features" not in err and "evaluate" not in err
     assert [read(os.path.join(copied, name)) for name in names] == before
     # Fewer steps than were trained are refused: the results would pass for theirs.
-    made_with = json.loads(read(copied + "/run.json").decode())["flags"]
+    record = read(copied + "/run.json")
     status, _, err = classify(folder, "--output_dir=" + copied, *(
         ALL_STEPS + ("--max_train_steps=2",)))
     assert status == 1 and "holds a run of 6 steps, and 2 are asked for" in err, err
-    record = json.loads(read(copied + "/run.json").decode())
-    assert record["flags"] == made_with and made_with["max_train_steps"] != 2
-    assert "dev_accuracy" in record["results"]
+    assert read(copied + "/run.json") == record
     assert [read(os.path.join(copied, name)) for name in names] == before
 
 

@@ -394,7 +394,10 @@ def test_a_screen_without_a_character_is_no_reason_to_stop(folder, tmp_path, mon
 
 def test_a_line_that_names_the_columns_is_no_pair(tmp_path, capsys):
     path = tmp_path / "pairs.tsv"
-    for header, count in (("sentence1\tsentence2\n", 1), ("这个sentence\t那个\n", 2)):
+    for header, count in (
+            ("sentence1\tsentence2\n", 1), ("text_a\tText_B\n", 1), ("query\ttitle\n", 1),
+            ("问题\t疑问\n", 2), ("标题\t题目\n", 2), ("sentence2\tsentence2\n", 2),
+            ("sentence1\t句子2\n", 2), ("title\tquery\n", 2)):
         path.write_bytes((header + "天\t地\n").encode("utf-8"))
         assert len(similarity.read_pairs(str(path))) == count
         assert ("the first line names the columns" in capsys.readouterr().err) == (count == 1)
