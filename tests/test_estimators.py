@@ -1,10 +1,12 @@
 """Steps of a session called side by side until their input ends."""
 
+import sys
 import threading
 
 import pytest
 
 import estimators
+import runtime
 from errors import UserError
 
 import tensorflow.compat.v1 as tf
@@ -56,3 +58,19 @@ def test_who_stops_early_leaves_nothing_running():
     assert next(steps) == 0 and threading.active_count() == threads + 1
     steps.close()
     assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("decorate", [runtime.as_written, lambda input_fn: input_fn])
+def test_input_functions_run_as_they_are_written(decorate):
+    """Else TensorFlow runs a copy that it has rewritten, as without the decorator here."""
+    places = []
+
+    def of_a_record(record):
+        places.append(sys._getframe().f_code.co_filename)
+        return record
+
+    def input_fn(params, input_context=None):
+        return tf.data.Dataset.range(params["count"]).map(of_a_record)
+
+    decorate(input_fn)({"count": 2})
+    assert (places == [__file__]) == (decorate is runtime.as_written)

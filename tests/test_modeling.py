@@ -91,6 +91,18 @@ def test_broken_configuration_file_is_named(tmp_path):
 # Variables
 # ---------------------------------------------------------------------------------------------
 
+def test_shapes_are_those_of_the_configuration_as_it_is_now():
+    config = modeling.BertConfig(vocab_size=60, hidden_size=16, num_attention_heads=2)
+    shapes = modeling.pretraining_variable_shapes(config, modeling.BertModel)
+    expected = dict(shapes)
+    shapes.clear()  # what a caller does with them is its own affair
+    assert modeling.pretraining_variable_shapes(config, modeling.BertModel) == expected
+    config.vocab_size = 70
+    changed = modeling.pretraining_variable_shapes(config, modeling.BertModel)
+    name = "bert/embeddings/word_embeddings"
+    assert (expected[name][0], changed[name][0]) == (60, 70)
+
+
 def test_every_configuration_has_the_published_number_of_parameters(root):
     for path in albert_zh_config_files(root):
         size = os.path.basename(path)[len("albert_config_"):-len(".json")]
