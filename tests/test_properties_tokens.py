@@ -259,7 +259,7 @@ def graphs(tokenizers):
                 spec = masking.Spec(
                     wanted.whole_words, wanted.share, wanted.most_predictions, wanted.max_ngram,
                     entries.mask_id, entries.ordinary_ids,
-                    entries.twins if wanted.prefixed_labels else None)
+                    entries.twins if wanted.prefixed_labels else None, len(entries.twins))
                 fields = {field.name: tf.placeholder(tf.int32, [None])
                           for field in records.UNMASKED}
                 drawn = tf.placeholder(tf.int64, [2])
