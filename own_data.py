@@ -504,14 +504,16 @@ class _Choice(object):
 
     def _other_separator(self):
         """Returns what to do about a table that looks as if something else divided its columns."""
-        cells, is_csv = self._sheet.first, self._sheet.path.endswith((".csv", ".csv.gz"))
-        for mark, kind in (("\t", "tabs"), (";", "semicolons"), (",", "commas")):
-            if self._sheet.places and len(cells) == 1 and mark in cells[0]:
-                return ". It has one column, with %s in it: %s" % (
-                    kind, "a .csv has commas between its columns; save it so%s" % (
-                        ", or call it .tsv" if mark == "\t" else "") if is_csv
-                    else "a .tsv has tabs between its columns; save it so%s" % (
-                        ", or call it .csv" if mark == "," else ""))
+        if self._sheet.places is None or len(self._sheet.first) > 1:
+            return ""
+        is_csv = self._sheet.path.endswith((".csv", ".csv.gz"))
+        ending, divides = (".csv", "commas") if is_csv else (".tsv", "tabs")
+        for mark, found, remedy in (
+                ("\t", "tabs", "save it so, or call it .tsv"), (";", "semicolons", "save it so"),
+                (",", "commas", "save it so, or call it .csv")):
+            if mark in self._sheet.first[0]:
+                return ". It has one column, with %s in it: a %s has %s between its columns; %s" % (
+                    found, ending, divides, remedy)
         return ""
 
     def _fail(self):

@@ -124,7 +124,7 @@ def test_names_of_tasks():
         assert said in str(caught.value)
 
 
-def test_all_tasks_by_their_scripts_into_one_zip(place):
+def test_all_tasks_by_their_scripts_into_one_zip(place, capsys):
     values = values_for(place, base_flag=["--albert_config_file=x.json", "--init_checkpoint=m"],
                         flag=["--max_train_steps=2"])
     folders, failed = clue_runs.run_tasks(list(clue_runs.ALL_TASKS), values, [None])
@@ -148,6 +148,11 @@ def test_all_tasks_by_their_scripts_into_one_zip(place):
         "tnews11_predict.json", "cluewsc11_predict.json", "ocnli_50k_predict.json",
         "c311_predict.json", "chid11_predict.json", "cmrc2018_predict.json",
         "cluener_predict.json"])
+    assert "of an earlier call" not in capsys.readouterr().err
+    clue_runs.pack({"afqmc": folders["afqmc"], "csl": folders["csl"]}, values)
+    err = capsys.readouterr().err
+    assert "held c311_predict.json, chid11_predict.json, " in err and "of an earlier call" in err
+    assert "afqmc_predict.json, c" not in err.split("of an earlier call")[0]
 
 
 def test_all_tasks_run_csl_at_the_length_of_its_published_score(place):

@@ -11,6 +11,7 @@ import reference
 from conftest import ROOT
 from helpers import write_checkpoint
 
+import download
 import files
 import modeling
 import modeling_google
@@ -68,6 +69,19 @@ def test_no_model_is_downloaded_into_a_folder_of_another_name(tmp_path, name, ho
         CLUE_DATA_DIR=os.path.join(ROOT, "data", "clue_sample"))
     assert status != 0 and message in err and "downloading" not in err, err
     assert not holds or os.listdir(str(model)) == [holds]
+
+
+@pytest.mark.parametrize("folder, name", [
+    ("albert_tiny", "default"), ("albert_tiny_zh", "default"),
+    ("albert_tiny_google", "albert_tiny_zh_google"), ("albert_base_zh", "albert_base_zh"),
+    ("albert_small_google", "albert_small_zh_google")])
+def test_a_model_is_downloaded_by_the_name_of_its_folder(tmp_path, folder, name):
+    path = str(tmp_path / folder)
+    out = subprocess.check_output([
+        "bash", "-c", 'set -euo pipefail; . "$0/common.sh"; FLAGS=(); PYTHON=echo; '
+        'fetch_model "$1" default', ROOT, path]).decode("utf-8")
+    assert out.split()[1:] == ["--name=" + name, "--output_dir=" + path]
+    assert name == "default" or name in download.read_downloads(download.DOWNLOADS_FILE)
 
 
 def test_lcqmc_without_its_licensed_data_says_what_to_do(tmp_path):
